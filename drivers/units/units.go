@@ -1,0 +1,34 @@
+// Package units names daemons as values and talks to whoever supervises them:
+// PID 1 on the image, `komainu supervise` elsewhere. The agent never is the
+// parent of a daemon, so that its own death takes nothing along.
+package units
+
+import (
+	"syscall"
+	"time"
+)
+
+// Unit is one daemon.
+type Unit struct {
+	Name  string   `json:"name"`
+	Argv  []string `json:"argv"`
+	Env   []string `json:"env,omitempty"`  // the whole environment; nothing is inherited
+	User  string   `json:"user,omitempty"` // empty: root
+	Dir   string   `json:"dir,omitempty"`
+	Files uint64   `json:"files,omitempty"` // RLIMIT_NOFILE; 0: inherited
+	// Restart: started by itself, and again after an exit, with back-off.
+	// PostgreSQL never is (design: it starts only on the agent's order).
+	Restart     bool           `json:"restart"`
+	StopSignal  syscall.Signal `json:"stop_signal,omitempty"`  // 0: SIGTERM
+	StopTimeout time.Duration  `json:"stop_timeout,omitempty"` // then SIGKILL; 0: 10 s
+}
+
+// Status is what the supervisor knows of one unit.
+type Status struct {
+	Name    string    `json:"name"`
+	Running bool      `json:"running"`
+	PID     int       `json:"pid,omitempty"`
+	Since   time.Time `json:"since"` // of the last start or exit
+	Starts  int       `json:"starts"`
+	Exit    string    `json:"exit,omitempty"` // how the last run ended: "exit 1", "signal killed"
+}
