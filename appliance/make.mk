@@ -1,0 +1,4 @@
+.PHONY: build
+
+build: ## the one static binary, out/komainu
+	go build -trimpath -o out/komainu ./appliance

@@ -1,0 +1,4 @@
+.PHONY: imports
+
+imports:
+	go test ./tools/imports
