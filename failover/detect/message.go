@@ -42,12 +42,12 @@ func (s Side) String() string { return sideNames[s] }
 // Message is one heartbeat. A box sends one per path every interval, and at
 // once when what it reports has changed.
 type Message struct {
-	From      string       // site name of the sender
-	State     SessionState // RFC 5880 bfd.SessionState of the sender for this path
-	Boot      uint64       // random per start of the sender's agent; a new one resets Seq
-	Seq       uint64       // grows with every message of one Boot and path, from 1
-	Interval  time.Duration
-	Mult      uint8
+	From      string        // site name of the sender
+	State     SessionState  // RFC 5880 bfd.SessionState of the sender for this path
+	Boot      uint64        // random per start of the sender's agent; a new one resets Seq
+	Seq       uint64        // grows by one with every message of one Boot and path, from a base of the path's own
+	Interval  time.Duration // between two messages before jitter, MinInterval to MaxInterval
+	Mult      uint8         // silence of Interval × Mult means down; 1 and more
 	EchoBoot  uint64        // Boot of the last message received on this path, 0 if none: what makes a replay after a restart useless
 	EchoSeq   uint64        // its Seq
 	EchoHold  time.Duration // from its arrival to this sending; the receiver's round-trip measure
