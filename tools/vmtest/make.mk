@@ -1,0 +1,9 @@
+# Packages whose tests count only when they pass on a stock kernel; one sorted
+# line each. Each part may add its own in its make.mk.
+VM_PACKAGES := \
+	./tools/vmtest/selftest \
+
+.PHONY: vm
+
+vm: setup-test ## the kernel's side of the tests, on a stock kernel in emulation
+	go run ./tools/vmtest -to out/tally $(VM_PACKAGES)
