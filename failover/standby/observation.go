@@ -33,6 +33,8 @@ type Observation struct {
 	Replay   LSN  // standby only
 	Clean    bool // stopped cleanly: Flush is the shutdown checkpoint
 	Upstream bool // standby: the WAL receiver is streaming
+	Fork     LSN  // primary: where its present timeline left the former one, 0 on the first timeline
+	Signal   bool // standby.signal is in place: a start would begin in recovery
 
 	// ReplayedAt is the wall time (Unix nanoseconds) of the last commit replayed;
 	// 0 when nothing was replayed since the start.

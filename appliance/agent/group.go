@@ -1,0 +1,493 @@
+package agent
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"komainu/failover/detect"
+	"komainu/failover/machine"
+	"komainu/failover/standby"
+	"komainu/netstack/steer"
+	"komainu/ntp/instant"
+)
+
+// Bounds of operations on a server of this box. A copy may take hours; the
+// others end in seconds or something is wrong.
+const (
+	quickBound = 10 * time.Second
+	copyBound  = 6 * time.Hour
+	retryAfter = 300 * time.Millisecond
+	repeatWait = 300 * time.Millisecond // between two sendings of the same order
+)
+
+// group is one group of the town hall: its machine, its copies, its services.
+type group struct {
+	machine  *machine.Hall
+	services []*service
+	copies   []*hosted
+	verdict  detect.Verdict
+	judged   instant.Instant // since when the verdict says what it says
+	saving   bool
+	booted   bool // a hand-over that a restart interrupted has been dealt with
+	unsaved  bool // the last record could not be saved
+	retryAt  instant.Instant
+	proved   uint16          // epoch whose steering was proved
+	opened   instant.Instant // when local writes began, for the dual-write window
+	window   bool            // the window is still open
+	noted    string          // last refusal of an order to a database host
+}
+
+type service struct {
+	Service
+	probes detect.ProbeCount
+	last   Probed
+	lastAt instant.Instant
+}
+
+// hosted is one database whose copy this box hosts.
+type hosted struct {
+	Database
+	server
+	remoteRole standby.Role // as last noted
+	order      machine.OrderKind
+	orderAt    instant.Instant // when the order may be sent again
+}
+
+// server is what every role keeps of one PostgreSQL server of its own.
+type server struct {
+	obs     standby.Observation
+	opPhase uint8 // the phase for which opDone holds
+	opDone  bool
+	opCode  string
+	retryAt instant.Instant
+	gate    steer.Gate
+	gated   bool // gate is what the kernel last confirmed
+	percent uint8
+}
+
+func newGroup(a *Agent, p machine.Policy, found []machine.Record) *group {
+	rec := machine.FirstRecord(p.Group)
+	rec.Since = a.wall
+	for _, r := range found {
+		if r.Group == p.Group {
+			rec = r
+		}
+	}
+	g := &group{machine: machine.NewHall(p, rec, a.now), judged: a.now}
+	for _, s := range a.spec.Services {
+		if s.Group == p.Group {
+			g.services = append(g.services, &service{Service: s})
+		}
+	}
+	for _, name := range p.Databases {
+		for _, d := range a.spec.Databases {
+			if d.Name == name {
+				g.copies = append(g.copies, &hosted{Database: d})
+			}
+		}
+	}
+	return g
+}
+
+// pace is how soon the group wants to run again without an event.
+func (g *group) pace() time.Duration {
+	switch g.machine.Record().Phase {
+	case machine.AtDC:
+		return time.Second
+	case machine.LocalRead, machine.LocalWrite, machine.Rejoining:
+		return 200 * time.Millisecond
+	}
+	return 20 * time.Millisecond
+}
+
+func (g *group) probed(e Probed) {
+	for _, s := range g.services {
+		if s.Name == e.Service {
+			s.probes.Add(e.OK)
+			s.last = e
+		}
+	}
+}
+
+func (g *group) looked(a *Agent, e Looked) {
+	for _, c := range g.copies {
+		if c.Name == e.Database && a.lanes.busy["server/"+c.Name] == nil {
+			c.obs = e.Observation
+		}
+	}
+}
+
+// facts is what the machine is told.
+func (g *group) facts(a *Agent, o *machine.Order) machine.Facts {
+	f := machine.Facts{Now: a.now, Wall: a.wallNow(), Verdict: g.verdict, PathUp: g.pathUp(a), Order: o}
+	f.Steered, f.SteeredEpoch = a.steer.of(g)
+	phase := uint8(g.machine.Record().Phase)
+	for _, c := range g.copies {
+		if c.opPhase != phase {
+			c.opPhase, c.opDone, c.opCode, c.retryAt = phase, false, "", 0
+		}
+		f.Local = append(f.Local, machine.Local{Observation: c.obs, Ready: standby.Ready(c.obs), OpDone: c.opDone, Busy: a.lanes.busy["server/"+c.Name] != nil})
+		f.Remote = append(f.Remote, g.remote(a, c))
+	}
+	return f
+}
+
+func (g *group) remote(a *Agent, c *hosted) machine.Remote {
+	s, ok := a.relay.databases[c.Group+"/"+c.Name]
+	return machine.Remote{Known: ok, Fresh: ok && a.now.Sub(s.at) < freshFor, State: s.state}
+}
+
+// pathUp: some path to a data centre is up.
+func (g *group) pathUp(a *Agent) bool {
+	for i := range a.net.paths {
+		if a.net.paths[i].session.State() == detect.Up {
+			return true
+		}
+	}
+	return false
+}
+
+// judge renews the verdict and notes a change of it.
+func (g *group) judge(a *Agent) {
+	e := detect.Evidence{Now: a.now, Started: a.started, Contact: a.net.contact, StalledAt: a.net.stalled}
+	for i := range a.net.paths {
+		p := &a.net.paths[i]
+		e.Paths = append(e.Paths, detect.PathEvidence{Name: p.Name, State: p.session.Seen(), Since: p.session.Since(), NoCarrier: a.net.links[p.Link]})
+	}
+	for _, s := range g.services {
+		if s.Fail > 0 {
+			e.Services = append(e.Services, detect.ServiceEvidence{Name: s.Name, Probes: s.probes, Fail: s.Fail, OK: s.OK})
+		}
+		e.LANDown = e.LANDown || a.net.links[s.Link]
+	}
+	for _, c := range g.copies {
+		s, ok := a.relay.databases[c.Group+"/"+c.Name]
+		e.Databases = append(e.Databases, detect.DatabaseEvidence{Name: c.Name, Heard: ok, Age: a.now.Sub(s.at), State: s.state})
+	}
+	v := a.judge().Judge(e)
+	if v.Usable != g.verdict.Usable || v.Unusable != g.verdict.Unusable || v.Reason != g.verdict.Reason || !slices.Equal(v.Args, g.verdict.Args) {
+		if v.Unusable != g.verdict.Unusable {
+			a.note(g.machine.Policy.Group, v.Reason, 0, v.Args...)
+		}
+		g.judged = a.now
+	}
+	g.verdict = v
+}
+
+// step moves the group once, and has its phase's wants carried out.
+func (g *group) step(a *Agent, o *machine.Order) bool {
+	if !g.booted {
+		g.booted = true
+		if next := g.machine.Abandon(a.wallNow()); next != nil {
+			g.save(a, *next, false)
+		}
+	}
+	g.judge(a)
+	f := g.facts(a, o)
+	if g.saving {
+		if o != nil { // one decision at a time
+			a.reply(machine.Reply{ID: o.ID, Code: "refused-busy", Args: []string{"saving", ""}})
+		}
+		return false
+	}
+	if a.now >= g.retryAt || o != nil {
+		out := g.machine.Step(f)
+		if out.Next != nil {
+			g.adopt(a, out)
+			return true
+		}
+		for _, r := range out.Replies {
+			a.reply(r)
+		}
+	}
+	g.carry(a, g.machine.Want(f))
+	return false
+}
+
+// adopt makes a decision durable, then takes it.
+func (g *group) adopt(a *Agent, out machine.Outcome[machine.Record]) {
+	g.save(a, *out.Next, out.Adopted)
+	for _, r := range out.Replies {
+		if r.OK {
+			r := r
+			g.after(a, func() { a.reply(r) })
+			continue
+		}
+		a.reply(r)
+	}
+}
+
+// after runs f once the record that is being saved is durable.
+func (g *group) after(a *Agent, f func()) {
+	if fl := a.lanes.busy["state/"+g.machine.Policy.Group]; fl != nil {
+		then := fl.then
+		fl.then = func(d Done) {
+			then(d)
+			if d.Outcome == OK {
+				f()
+			}
+		}
+	}
+}
+
+// save makes rec durable and commits it. harmless: no authority moves, so the
+// counter may go on reading even if the disk refuses.
+func (g *group) save(a *Agent, rec machine.Record, harmless bool) {
+	before := g.machine.Record()
+	g.saving = a.issue("state/"+rec.Group, before.Term, 2*time.Second, SaveGroup{Record: rec}, func(d Done) {
+		g.saving = false
+		g.unsaved = d.Outcome != OK
+		if d.Outcome != OK {
+			g.retryAt = a.now.Add(time.Second)
+			if !harmless {
+				a.note(rec.Group, "state-not-saved", rec.Term, d.Code)
+				return
+			}
+		}
+		for _, r := range g.machine.Commit(rec, a.now) {
+			a.reply(r)
+		}
+		if before.Phase != rec.Phase {
+			a.note(rec.Group, "phase-"+rec.Phase.String(), rec.Term, append([]string{rec.Cause}, rec.Args...)...)
+		}
+		if rec.Phase == machine.LocalWrite && before.Phase == machine.Promoting {
+			g.opened, g.window = a.now, rec.Voucher != nil
+		}
+		if rec.Hold != before.Hold {
+			a.note(rec.Group, "hold-"+strconv.FormatBool(rec.Hold), 0)
+		}
+		a.net.content++
+	})
+}
+
+// carry has the phase's wants carried out.
+func (g *group) carry(a *Agent, w machine.Want) {
+	rec := g.machine.Record()
+	for i, c := range g.copies {
+		g.drive(a, c, w)
+		g.gate(a, c, w.Gate)
+		g.remind(a, i, c, w.Order)
+		if r := g.remote(a, c); g.window && r.Fresh && r.State.Term >= rec.Term && !r.State.Open {
+			g.window = false
+			a.note(rec.Group, "dual-write-window", rec.Term, a.now.Sub(g.opened).Round(time.Millisecond).String(), r.State.FencedIn.Round(time.Millisecond).String())
+		}
+	}
+}
+
+// drive brings a hosted copy to the role that is wanted, then has the phase's
+// operation done.
+func (g *group) drive(a *Agent, c *hosted, w machine.Want) {
+	lane := "server/" + c.Name
+	if f := a.lanes.busy[lane]; f != nil {
+		if s, ok := f.op.(Server); ok && s.Op == Copy && w.Role != standby.Standby {
+			a.cancel(lane)
+		}
+		return
+	}
+	if a.now < c.retryAt {
+		return
+	}
+	op, ok := g.next(a, c, w)
+	if !ok {
+		return
+	}
+	within := quickBound
+	if op.Op == Copy {
+		within = copyBound
+	}
+	op.Database = c.Name
+	a.serve(&c.server, uint8(g.machine.Record().Phase), op, g.machine.Record().Term, within)
+}
+
+// next is the next operation towards the wanted role, if one is needed.
+func (g *group) next(a *Agent, c *hosted, w machine.Want) (Server, bool) {
+	remote := g.remote(a, c)
+	up := c.Primary.String()
+	switch w.Role {
+	case standby.Standby:
+		switch c.obs.Role {
+		case standby.Absent, standby.Unusable:
+			if (c.obs.Role == standby.Absent || c.obs.Reason == "copy-incomplete") && remote.Fresh && remote.State.Open && g.pathUp(a) {
+				return Server{Op: Copy, Upstream: up}, true
+			}
+		case standby.Stopped:
+			return Server{Op: StartStandby, Upstream: up}, true
+		case standby.Primary: // no authority of ours stands behind it
+			return Server{Op: StopFast}, true
+		case standby.Standby, standby.Starting:
+			if remote.Fresh && remote.State.Open && remote.State.SlotLost && !c.obs.Upstream && g.machine.Record().Phase == machine.AtDC {
+				return Server{Op: Copy, Upstream: up}, true // planned: the DC no longer has the log that we lack
+			}
+		}
+		if c.obs.Role != standby.Standby {
+			return Server{}, false
+		}
+	case standby.Primary:
+		switch c.obs.Role {
+		case standby.Stopped:
+			if c.obs.Signal {
+				return Server{Op: StartStandby, Upstream: up}, true
+			}
+			return Server{Op: StartPrimary}, true
+		case standby.Standby, standby.Starting:
+			if c.obs.Role == standby.Standby || standby.Ready(c.obs).Promote {
+				return Server{Op: Promote}, true
+			}
+		}
+		if c.obs.Role != standby.Primary {
+			return Server{}, false
+		}
+	case standby.Stopped:
+		switch c.obs.Role {
+		case standby.Standby, standby.Primary, standby.Starting, standby.Hung:
+			return Server{Op: StopFast}, true
+		}
+		return Server{}, false
+	}
+	if w.Op == machine.NoOp || c.opDone {
+		return Server{}, false
+	}
+	switch w.Op {
+	case machine.OpCheckpoint:
+		return Server{Op: Checkpoint}, true
+	case machine.OpDrain:
+		return Server{Op: Drain, Grace: g.machine.Policy.Drain}, true
+	case machine.OpOpenWrites:
+		op := Server{Op: OpenWrites}
+		if l := g.machine.Record().Loss; !l.Known {
+			op.Gap = c.SeqGap
+		}
+		return op, true
+	}
+	return Server{}, false
+}
+
+// serve runs an operation on a server of this box and takes in what it found.
+func (a *Agent) serve(s *server, phase uint8, op Server, term uint64, within time.Duration) {
+	s.percent = 0
+	a.issue("server/"+op.Database, term, within, op, func(d Done) {
+		v, ok := d.Value.(Observed)
+		if ok {
+			s.obs = v.Observation
+		} else {
+			s.obs = standby.Observation{Role: standby.Unknown}
+		}
+		if d.Outcome != OK {
+			s.retryAt = a.now.Add(retryAfter)
+			s.opCode = d.Code
+			a.note(op.Database, "server-"+op.Op.String()+"-failed", term, append([]string{d.Code}, d.Args...)...)
+			return
+		}
+		switch op.Op {
+		case Checkpoint, Drain, OpenWrites, Keep, List, Rewind, Slots:
+			s.opDone = s.opPhase == phase
+		case Copy:
+			s.opDone = s.opPhase == phase
+		}
+		args := []string{}
+		if op.Op == Drain {
+			args = []string{strconv.Itoa(v.Ended), strconv.Itoa(v.Aborted)}
+		}
+		a.note(op.Database, "server-"+op.Op.String(), term, args...)
+	})
+}
+
+// gate opens or closes a hosted copy to its clients.
+func (g *group) gate(a *Agent, c *hosted, open bool) {
+	want := steer.Gate{Name: c.Name, Port: c.Port, Open: open, Peers: c.Peers}
+	if open {
+		want.Epoch = g.machine.Record().GateEpoch
+	}
+	a.setGate(&c.server, want, g.machine.Record().Term)
+}
+
+func (a *Agent) setGate(s *server, want steer.Gate, term uint64) {
+	if s.gated && s.gate.Open == want.Open && s.gate.Epoch == want.Epoch || a.now < s.retryAt && s.gated {
+		return
+	}
+	a.issue("gate/"+want.Name, term, 2*time.Second, SetGate{Gate: want, Sever: !want.Open}, func(d Done) {
+		s.gated = d.Outcome == OK
+		if s.gated {
+			s.gate = want
+		} else {
+			a.note(want.Name, "gate-failed", term, d.Code)
+		}
+	})
+}
+
+// remind sends the phase's order to a database host until its state shows the
+// effect.
+func (g *group) remind(a *Agent, i int, c *hosted, kind machine.OrderKind) {
+	if c.order != kind {
+		c.order, c.orderAt = kind, 0
+	}
+	if kind == "" || a.now < c.orderAt || !g.pathUp(a) {
+		return
+	}
+	rec := g.machine.Record()
+	o := machine.Order{Kind: kind, Group: c.Group, Database: c.Name, Term: rec.Term}
+	remote := g.remote(a, c)
+	switch kind {
+	case machine.Fence:
+		if remote.State.Term >= rec.Term && remote.Fresh {
+			return
+		}
+	case machine.Rejoin:
+		if machine.DCPhase(remote.State.Phase) != machine.Fenced {
+			return
+		}
+		o.Clients = c.Server.String()
+		if i < len(rec.Fork) {
+			o.LSN = rec.Fork[i]
+		}
+	case machine.AcceptOrphans:
+		if machine.DCPhase(remote.State.Phase) != machine.Awaiting {
+			return
+		}
+		o.Count = remote.State.Orphans
+	case machine.Promote:
+		if remote.State.Term >= rec.Term && remote.Fresh {
+			return
+		}
+		if i < len(rec.Handover) {
+			o.LSN = rec.Handover[i]
+		}
+	}
+	o.ID = fmt.Sprintf("%s/%s/%s/%d/%d", c.Group, c.Name, kind, rec.Term, a.now)
+	peer := a.edge()
+	c.orderAt = a.now.Add(repeatWait)
+	a.issue("order/"+c.Name, rec.Term, 2*time.Second, SendOrder{Peer: peer, Order: o}, func(d Done) {
+		c.orderAt = a.now.Add(repeatWait)
+		r, ok := d.Value.(machine.Reply)
+		if ok && r.OK {
+			g.noted = ""
+			return
+		}
+		code := d.Code
+		if ok {
+			code = r.Code
+		}
+		if g.noted != code { // once per refusal, not per repetition
+			g.noted = code
+			a.note(c.Name, "order-"+string(kind)+"-refused", rec.Term, code)
+		}
+	})
+}
+
+// edge is the box that orders go through.
+func (a *Agent) edge() string {
+	for _, p := range a.spec.Peers {
+		if p.Role == DCEdge {
+			return p.Name
+		}
+	}
+	return ""
+}
+
+// say is what other boxes are told: durable things only.
+func (g *group) say() detect.GroupState {
+	r := g.machine.Record()
+	return detect.GroupState{Group: r.Group, Term: r.Term, Owner: r.Owner, Mode: uint8(r.Phase.Mode())}
+}

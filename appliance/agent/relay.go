@@ -1,0 +1,176 @@
+package agent
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"komainu/failover/detect"
+	"komainu/failover/machine"
+	"komainu/ntp/instant"
+)
+
+// freshFor is how old another box's word may be to be acted on; heartbeats
+// come several times a second.
+const freshFor = 3 * time.Second
+
+// relay remembers what other boxes said last. The DC edge passes it on; it
+// adds nothing and decides nothing.
+type relay struct {
+	groups    map[string]saidGroup
+	databases map[string]saidDatabase // by group + "/" + database
+}
+
+type saidGroup struct {
+	state detect.GroupState
+	from  string
+	at    instant.Instant // when it came, less the age that it had
+}
+
+type saidDatabase struct {
+	state detect.DatabaseState
+	from  string
+	at    instant.Instant
+}
+
+func newRelay() relay {
+	return relay{groups: map[string]saidGroup{}, databases: map[string]saidDatabase{}}
+}
+
+// heard takes a heartbeat.
+func (a *Agent) heard(e Beat) {
+	for i := range a.net.paths {
+		p := &a.net.paths[i]
+		if p.Name != e.Path {
+			continue
+		}
+		fresh, err := p.session.Receive(a.now, e.Message)
+		if err != nil || !fresh {
+			return
+		}
+		for _, g := range e.Message.Groups {
+			a.relay.group(a, p.Peer, g)
+		}
+		for i := range e.Message.Databases {
+			a.relay.database(a, p.Peer, &e.Message.Databases[i])
+		}
+	}
+}
+
+func (r *relay) group(a *Agent, from string, g detect.GroupState) {
+	old, ok := r.groups[g.Group]
+	at := a.now.Add(-g.Age)
+	if ok && at < old.at { // the other path was faster
+		return
+	}
+	if !ok || old.state.Term != g.Term || old.state.Owner != g.Owner || old.state.Mode != g.Mode {
+		a.net.content++
+	}
+	r.groups[g.Group] = saidGroup{state: g, from: from, at: at}
+}
+
+func (r *relay) database(a *Agent, from string, d *detect.DatabaseState) {
+	key := d.Group + "/" + d.Database
+	old, ok := r.databases[key]
+	at := a.now.Add(-d.Age)
+	if ok && at < old.at {
+		return
+	}
+	if o := &old.state; !ok || o.Term != d.Term || o.Owner != d.Owner || o.Open != d.Open || o.Phase != d.Phase || o.Role != d.Role ||
+		o.Orphans != d.Orphans || o.Fault != d.Fault || o.Role == d.Role && d.Phase == uint8(machine.Following) && o.Replay != d.Replay {
+		a.net.content++
+	}
+	r.databases[key] = saidDatabase{state: *d, from: from, at: at}
+}
+
+// fresh is the last word on a group, if it is still worth something.
+func (r *relay) freshGroup(now instant.Instant, group string) *detect.GroupState {
+	s, ok := r.groups[group]
+	if !ok || now.Sub(s.at) >= freshFor {
+		return nil
+	}
+	g := s.state
+	return &g
+}
+
+// beat sends what is due, and at once what has changed.
+func (a *Agent) beat() {
+	changed := a.net.content != a.net.told
+	a.net.told = a.net.content
+	for i := range a.net.paths {
+		p := &a.net.paths[i]
+		if !changed && !p.session.Due(a.now) {
+			continue
+		}
+		m := &detect.Message{From: a.spec.Site}
+		p.session.Stamp(a.now, jitter(a.boot, m.Seq+uint64(a.now)), m)
+		a.compose(p.Peer, m)
+		a.do("", 0, 0, SendBeat{Path: p.Name, Message: m})
+	}
+}
+
+// compose fills in what this box has to say to a peer.
+func (a *Agent) compose(peer string, m *detect.Message) {
+	for _, g := range a.groups {
+		m.Groups = append(m.Groups, g.say())
+	}
+	for _, h := range a.hosts {
+		m.Databases = append(m.Databases, h.say(a))
+	}
+	if a.spec.Role != DCEdge {
+		return
+	}
+	for _, key := range sorted(a.relay.groups) {
+		s := a.relay.groups[key]
+		if s.from != peer && a.now.Sub(s.at) < freshFor && a.relay.hosted(peer, key) {
+			g := s.state
+			g.Age = a.now.Sub(s.at)
+			m.Groups = append(m.Groups, g)
+		}
+	}
+	for _, key := range sorted(a.relay.databases) {
+		s := a.relay.databases[key]
+		if s.from != peer && a.now.Sub(s.at) < freshFor && strings.HasPrefix(key, peer+"/") {
+			d := s.state
+			d.Age = a.now.Sub(s.at)
+			m.Databases = append(m.Databases, d)
+		}
+	}
+}
+
+// hosted says whether peer hosts a database of the group.
+func (r *relay) hosted(peer, group string) bool {
+	for _, d := range r.databases {
+		if d.from == peer && d.state.Group == group {
+			return true
+		}
+	}
+	return false
+}
+
+// forward passes a town hall's order on to the host of its database. A town
+// hall may order only its own groups.
+func (r *relay) forward(a *Agent, from string, o machine.Order) bool {
+	s, ok := r.databases[o.Group+"/"+o.Database]
+	if !ok || from == "" || !strings.HasPrefix(o.Group, from+"/") {
+		return false
+	}
+	ok = a.issue("relay/"+o.ID, o.Term, 2*time.Second, SendOrder{Peer: s.from, Order: o}, func(d Done) {
+		reply, ok := d.Value.(machine.Reply)
+		if d.Outcome != OK || !ok {
+			reply = machine.Reply{Code: "relay-failed", Args: []string{s.from}}
+		}
+		reply.ID = o.ID
+		a.reply(reply)
+	})
+	return ok
+}
+
+func sorted[V any](m map[string]V) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
