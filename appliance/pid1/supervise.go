@@ -73,18 +73,18 @@ func Supervise(ctx context.Context, o Options) error {
 	defer signal.Stop(ended)
 	tasks.Go(func() { s.reap(life, ended) })
 	tasks.Go(func() { s.boundLogs(life) })
-	served := make(chan error, 1)
-	tasks.Go(func() {
-		srv := &control.Server{Socket: filepath.Join(o.Run, "pid1.sock"), Routes: s.routes()}
-		served <- srv.Serve(life, ln)
-	})
-
 	s.adopt()
 	for _, u := range o.Units {
 		if _, err := s.Start(u); err != nil {
 			s.o.Log.Error("start unit", "unit", u.Name, "error", err)
 		}
 	}
+	// Answered only now: before, a running unit would be unknown, and started twice.
+	served := make(chan error, 1)
+	tasks.Go(func() {
+		srv := &control.Server{Socket: filepath.Join(o.Run, "pid1.sock"), Routes: s.routes()}
+		served <- srv.Serve(life, ln)
+	})
 	select {
 	case <-ctx.Done():
 	case err = <-served:
