@@ -1,0 +1,209 @@
+package postgres
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"komainu/failover/standby"
+)
+
+// A hot standby opens for reads only after it has seen which transactions run
+// on the primary. It begins at its last restartpoint's redo position; if every
+// list of running transactions from there on had overflowed its cache of
+// subtransactions (more than 64 in one transaction), it stays closed until the
+// primary sends a better one, and for ever if the primary is gone.
+// restartScan replays that decision over the WAL on disk
+// (ProcArrayApplyRecoveryInfo in procarray.c).
+type restartScan struct {
+	redo     standby.LSN // restartpoint that the rest belongs to
+	next     standby.LSN // where reading goes on
+	timeline uint32
+	flush    standby.LSN // end of WAL at the last scan
+	pending  uint32      // next transaction id of the first overflowed list; 0: none
+	ok       bool
+	err      error
+	at       time.Time
+}
+
+// restartCache keeps the scan of the latest restartpoint between looks.
+type restartCache struct {
+	mu sync.Mutex
+	restartScan
+}
+
+// rescan bounds how often an unready standby is scanned again by a look.
+const rescan = time.Second
+
+// ready is the cached answer, renewed when the restartpoint moved or the
+// answer was no and new WAL came.
+func (s *restartCache) ready(ctx context.Context, c *Cluster, tli uint32, redo, flush standby.LSN) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if redo != s.redo {
+		s.restartScan = restartScan{redo: redo, next: redo, timeline: tli}
+	}
+	if s.ok || flush == s.flush || time.Since(s.at) < rescan {
+		return s.ok
+	}
+	s.at = time.Now()
+	s.run(ctx, c)
+	if s.err == nil {
+		s.flush = flush
+	}
+	return s.ok
+}
+
+// RestartReady tells whether the standby would open for reads after a restart
+// without its primary; if not, the reason is ReasonInconsistent. It reads the
+// WAL now, whether or not the server runs. A primary is always ready.
+func (c *Cluster) RestartReady(ctx context.Context) (bool, string, error) {
+	if !c.exists(signalFile) {
+		return true, "", nil
+	}
+	ctl, err := c.control(c.Data())
+	if err != nil {
+		return false, ReasonDamaged, err
+	}
+	s := restartScan{redo: ctl.redo, next: ctl.redo, timeline: ctl.timeline}
+	if s.run(ctx, c); s.err != nil {
+		return false, ReasonDamaged, s.err
+	}
+	if !s.ok {
+		return false, ReasonInconsistent, nil
+	}
+	return true, "", nil
+}
+
+// run scans from s.next; when its timeline ends, on the timelines that follow.
+func (s *restartScan) run(ctx context.Context, c *Cluster) {
+	for {
+		if s.err = s.scanTimeline(ctx, c); s.err != nil || s.ok {
+			return
+		}
+		lines, err := c.history(c.Data(), s.timeline+1)
+		if err != nil || len(lines) == 0 { // no later timeline here
+			return
+		}
+		s.timeline++
+		const segment = 16 << 20 // the first segment of a timeline begins with a copy of its parent's
+		s.next = max(s.redo, lines[len(lines)-1].lsn/segment*segment)
+	}
+}
+
+var (
+	recordLine = regexp.MustCompile(`lsn: ([0-9A-F]+/[0-9A-F]+),`)
+	xactsLine  = regexp.MustCompile(`RUNNING_XACTS nextXid (\d+) latestCompletedXid \d+ oldestRunningXid (\d+)(.*)`)
+)
+
+func (s *restartScan) scanTimeline(ctx context.Context, c *Cluster) error {
+	dir := filepath.Join(c.Data(), "pg_wal")
+	cmd := exec.CommandContext(ctx, filepath.Join(c.cfg.Bin, "pg_waldump"), "-p", dir,
+		"-t", strconv.FormatUint(uint64(s.timeline), 10), "-s", s.next.String(), "-r", "Standby", "-r", "XLOG")
+	cmd.Env = []string{"LC_ALL=C"}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	var complaint strings.Builder
+	cmd.Stderr = &complaint
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return fmt.Errorf("read the WAL of database %s: %w", c.cfg.Name, err)
+	}
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 1<<20) // a list of running transactions is one line
+	seen := false
+	for !s.ok && lines.Scan() {
+		seen = true
+		s.line(lines.Text())
+	}
+	if s.ok {
+		_ = cmd.Process.Kill() // proved, the rest is of no interest
+		_ = cmd.Wait()
+		return nil
+	}
+	err = errors.Join(lines.Err(), cmd.Wait())
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case err == nil || seen:
+		return nil
+	}
+	// The end of the WAL is an error for pg_waldump; a missing first segment is one for us.
+	if strings.Contains(complaint.String(), "could not find") && !strings.Contains(complaint.String(), "valid record") {
+		return fmt.Errorf("read the WAL of database %s from %s: %w: %s", c.cfg.Name, s.next, err, lastLines(complaint.String(), 2))
+	}
+	return nil
+}
+
+func (s *restartScan) line(text string) {
+	if m := recordLine.FindStringSubmatch(text); m != nil {
+		if lsn, err := standby.ParseLSN(m[1]); err == nil {
+			s.next = lsn
+		}
+	}
+	if strings.Contains(text, "CHECKPOINT_SHUTDOWN") {
+		s.ok = true // nothing ran
+		return
+	}
+	m := xactsLine.FindStringSubmatch(text)
+	if m == nil {
+		return
+	}
+	next, err1 := strconv.ParseUint(m[1], 10, 32)
+	oldest, err2 := strconv.ParseUint(m[2], 10, 32)
+	if err1 != nil || err2 != nil {
+		return
+	}
+	switch {
+	case !strings.Contains(m[3], "overflowed"), !strings.Contains(m[3], "xacts:"):
+		s.ok = true
+	case s.pending == 0:
+		s.pending = uint32(next)
+	case int32(uint32(oldest)-s.pending) >= 0: // transaction ids wrap
+		s.ok = true
+	}
+}
+
+// fork is one line of a timeline history file: timeline tli ended at lsn.
+type fork struct {
+	tli uint32
+	lsn standby.LSN
+}
+
+// history reads the history file of a timeline; none exists for the first.
+func (c *Cluster) history(data string, tli uint32) ([]fork, error) {
+	b, err := os.ReadFile(filepath.Join(data, "pg_wal", fmt.Sprintf("%08X.history", tli)))
+	if err != nil {
+		return nil, err
+	}
+	return parseHistory(string(b))
+}
+
+func parseHistory(text string) ([]fork, error) {
+	var out []fork
+	for l := range strings.Lines(text) {
+		f := strings.Fields(l)
+		if len(f) < 2 || strings.HasPrefix(f[0], "#") {
+			continue
+		}
+		tli, err1 := strconv.ParseUint(f[0], 10, 32)
+		lsn, err2 := standby.ParseLSN(f[1])
+		if err := errors.Join(err1, err2); err != nil {
+			return nil, fmt.Errorf("timeline history line %q: %w", l, err)
+		}
+		out = append(out, fork{uint32(tli), lsn})
+	}
+	return out, nil
+}

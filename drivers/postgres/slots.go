@@ -1,0 +1,216 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"komainu/failover/standby"
+)
+
+// EnsureSlots makes on a running primary the physical slot of the peer
+// (Config.PeerSlot) and, in every database, the orphan slot. A peer slot that
+// was invalidated stays as it is: a fresh copy replaces it.
+func (c *Cluster) EnsureSlots(ctx context.Context) error {
+	if c.cfg.PeerSlot != "" {
+		if err := c.ord.exec(ctx, physicalSlot, c.cfg.PeerSlot); err != nil {
+			return fmt.Errorf("slot %s on database %s: %w", c.cfg.PeerSlot, c.cfg.Name, err)
+		}
+	}
+	return c.logicalSlots(ctx, OrphanSlot)
+}
+
+const physicalSlot = `select pg_create_physical_replication_slot($1::name, true)
+	where not exists (select from pg_replication_slots where slot_name = $1::name)`
+
+// logicalSlots makes the slot prefix_OID in every database that lacks it, or
+// whose slot was invalidated.
+func (c *Cluster) logicalSlots(ctx context.Context, prefix string) error {
+	dbs, err := c.databases(ctx)
+	if err != nil {
+		return err
+	}
+	for db, oid := range dbs {
+		slot := fmt.Sprintf("%s_%d", prefix, oid)
+		s := c.inDatabase(db)
+		err := s.exec(ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1 and wal_status = 'lost'`, slot)
+		if err == nil {
+			err = s.exec(ctx, `select pg_create_logical_replication_slot($1::name, 'test_decoding')
+				where not exists (select from pg_replication_slots where slot_name = $1::name)`, slot)
+		}
+		if err != nil {
+			return fmt.Errorf("slot %s in %s of cluster %s: %w", slot, db, c.cfg.Name, err)
+		}
+	}
+	return nil
+}
+
+// EnsureReturnSlot makes on a standby the physical slot that keeps the WAL
+// which the other side needs for its return, from the last restartpoint on.
+func (c *Cluster) EnsureReturnSlot(ctx context.Context) error {
+	if err := c.ord.exec(ctx, physicalSlot, ReturnSlot); err != nil {
+		return fmt.Errorf("slot %s on database %s: %w", ReturnSlot, c.cfg.Name, err)
+	}
+	return nil
+}
+
+// AdvanceReturnSlot lets go of WAL before the last restartpoint. Only on a
+// standby: after a promotion the slot must stay until the other side follows.
+func (c *Cluster) AdvanceReturnSlot(ctx context.Context) error {
+	err := c.ord.exec(ctx, `select pg_replication_slot_advance(slot_name, redo_lsn)
+		from pg_replication_slots, pg_control_checkpoint()
+		where slot_name = $1 and pg_is_in_recovery() and not active and redo_lsn > restart_lsn`, ReturnSlot)
+	if err != nil {
+		return fmt.Errorf("advance slot %s on database %s: %w", ReturnSlot, c.cfg.Name, err)
+	}
+	return nil
+}
+
+// AdvanceOrphanSlot lets go of what the other side has confirmed flushed up to
+// `to`; commits after it stay listable.
+func (c *Cluster) AdvanceOrphanSlot(ctx context.Context, to standby.LSN) error {
+	return c.advanceLogical(ctx, OrphanSlot, to)
+}
+
+// AdvanceJournalSlot lets go of journaled changes up to `to`.
+func (c *Cluster) AdvanceJournalSlot(ctx context.Context, to standby.LSN) error {
+	return c.advanceLogical(ctx, JournalSlot, to)
+}
+
+func (c *Cluster) advanceLogical(ctx context.Context, prefix string, to standby.LSN) error {
+	slots, err := c.slots(ctx, c.ord, prefix)
+	if err != nil {
+		return err
+	}
+	for _, s := range slots {
+		err := c.inDatabase(s.database).exec(ctx, `select pg_replication_slot_advance(slot_name, least($2::text::pg_lsn, pg_current_wal_flush_lsn()))
+			from pg_replication_slots where slot_name = $1 and not active and wal_status <> 'lost'
+			and confirmed_flush_lsn < least($2::text::pg_lsn, pg_current_wal_flush_lsn())`, s.name, to.String())
+		if err != nil {
+			return fmt.Errorf("advance slot %s of cluster %s to %s: %w", s.name, c.cfg.Name, to, err)
+		}
+	}
+	return nil
+}
+
+// CreateJournalSlot starts the journal of local changes (AT-19): call it right
+// after Promote and before clients may write, for a slot records only what
+// begins after it. It waits for transactions that are open.
+func (c *Cluster) CreateJournalSlot(ctx context.Context) error {
+	return c.logicalSlots(ctx, JournalSlot)
+}
+
+// DropSlot removes a slot by its name, or a logical one in all databases by
+// its prefix (OrphanSlot, JournalSlot). None there is fine.
+func (c *Cluster) DropSlot(ctx context.Context, name string) error {
+	err := c.ord.exec(ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots
+		where slot_name = $1 or (slot_type = 'logical' and slot_name ~ ('^' || $1 || '_[0-9]+$'))`, name)
+	if err != nil {
+		return fmt.Errorf("drop slot %s of cluster %s: %w", name, c.cfg.Name, err)
+	}
+	return nil
+}
+
+type logicalSlot struct {
+	name, database string
+	lost           bool
+}
+
+func (c *Cluster) slots(ctx context.Context, s *session, prefix string) ([]logicalSlot, error) {
+	var out []logicalSlot
+	err := s.do(ctx, func(conn *pgx.Conn) error {
+		rows, err := conn.Query(ctx, `select slot_name::text, database::text, coalesce(wal_status = 'lost', true) from pg_replication_slots
+			where slot_type = 'logical' and starts_with(slot_name, $1) order by 1`, prefix+"_")
+		if err != nil {
+			return err
+		}
+		out, err = pgx.CollectRows(rows, func(r pgx.CollectableRow) (logicalSlot, error) {
+			var l logicalSlot
+			err := r.Scan(&l.name, &l.database, &l.lost)
+			return l, err
+		})
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("slots of cluster %s: %w", c.cfg.Name, err)
+	}
+	return out, nil
+}
+
+// ensureUpstreamSlot makes our slot on the primary anew, since a copy starts
+// there and an old slot may be lost. Nobody else uses it.
+func (c *Cluster) ensureUpstreamSlot(ctx context.Context, conn *pgx.Conn, slot string) error {
+	_, err := conn.Exec(ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots where slot_name = $1 and wal_status = 'lost'`, slot)
+	if err == nil {
+		_, err = conn.Exec(ctx, physicalSlot, slot)
+	}
+	if err != nil {
+		return fmt.Errorf("slot %s on the upstream of database %s: %w", slot, c.cfg.Name, err)
+	}
+	return nil
+}
+
+// SwitchPoint tells where the timeline `own` ended for this cluster's present
+// history: the parent timeline and the position of the fork, read from the
+// history files here.
+func (c *Cluster) SwitchPoint(ctx context.Context) (uint32, standby.LSN, error) {
+	o, err := c.Observe(ctx)
+	if o.Timeline == 0 {
+		return 0, 0, fmt.Errorf("timeline of database %s: %w", c.cfg.Name, errors.Join(ErrNotRunning, err))
+	}
+	forks, err := c.history(c.Data(), o.Timeline)
+	if err != nil || len(forks) == 0 {
+		return 0, 0, fmt.Errorf("history of timeline %d of database %s: %w", o.Timeline, c.cfg.Name, errors.Join(ErrNotDiverged, err))
+	}
+	last := forks[len(forks)-1]
+	return last.tli, last.lsn, nil
+}
+
+// UpstreamSwitchPoint asks the promoted side where its history left timeline
+// own (ours); ErrNotDiverged when it is on that timeline itself.
+func (c *Cluster) UpstreamSwitchPoint(ctx context.Context, up Upstream, own uint32) (standby.LSN, error) {
+	lsn, err := c.upstreamFork(ctx, up, own)
+	if err != nil {
+		return 0, fmt.Errorf("where %s:%d left timeline %d: %w", up.Host, up.Port, own, err)
+	}
+	return lsn, nil
+}
+
+func (c *Cluster) upstreamFork(ctx context.Context, up Upstream, own uint32) (standby.LSN, error) {
+	conn, err := connect(ctx, c.conninfo(up, "")+" replication=true")
+	if err != nil {
+		return 0, err
+	}
+	defer closeNow(conn)
+	res, err := conn.PgConn().Exec(ctx, "IDENTIFY_SYSTEM").ReadAll()
+	if err != nil {
+		return 0, err
+	}
+	tli := string(res[0].Rows[0][1]) // systemid, timeline, xlogpos, dbname
+	if tli == fmt.Sprint(own) {
+		return 0, ErrNotDiverged
+	}
+	res, err = conn.PgConn().Exec(ctx, "TIMELINE_HISTORY "+tli).ReadAll()
+	if err != nil {
+		return 0, err
+	}
+	forks, err := parseHistory(string(res[0].Rows[0][1])) // filename, content
+	if err != nil {
+		return 0, err
+	}
+	for _, f := range forks {
+		if f.tli == own {
+			return f.lsn, nil
+		}
+	}
+	return 0, fmt.Errorf("timeline %s does not descend from it: %s", tli, strings.TrimSpace(string(res[0].Rows[0][1])))
+}
+
+func closeNow(conn *pgx.Conn) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = conn.Close(ctx)
+}
