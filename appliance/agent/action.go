@@ -38,12 +38,16 @@ type SaveGroup struct{ Record machine.Record }
 // SaveDatabase makes a database host's record durable.
 type SaveDatabase struct{ Record machine.DCRecord }
 
-// Steer makes the kernel's steering look like Table in one transaction, then
-// removes the connections of the services in Retire that belong to another
-// epoch, and resets their silent clients.
-type Steer struct {
-	Table  steer.Table
-	Retire []string
+// Steer makes the kernel's steering look like Table in one transaction.
+// Connections that wait parked are let go when their target has one again.
+type Steer struct{ Table steer.Table }
+
+// Retire removes the connections of the given services that were opened in
+// another epoch than Table says, and resets their silent clients; the result's
+// Value is Retired.
+type Retire struct {
+	Services []string
+	Table    steer.Table
 }
 
 // Prove connects through a service's stable address, as a client would.
@@ -144,6 +148,7 @@ func (SaveGroup) work()    {}
 func (SaveDatabase) work() {}
 func (Steer) work()        {}
 func (Prove) work()        {}
+func (Retire) work()       {}
 func (SetRoutes) work()    {}
 func (SetAddresses) work() {}
 func (SetGate) work()      {}

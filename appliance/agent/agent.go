@@ -104,6 +104,11 @@ func (a *Agent) take(ev Event) {
 		a.wall, a.wallAt = e.Wall, a.now
 	case Beat:
 		a.heard(e)
+	case Stopping:
+		for i := range a.net.paths {
+			a.net.paths[i].session.AdminDown(a.now, true)
+		}
+		a.net.content++
 	case Carrier:
 		a.net.carrier(e)
 	case Probed:

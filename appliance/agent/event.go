@@ -22,6 +22,10 @@ type Started struct {
 	Gates map[string]uint16
 }
 
+// Stopping is the last event of an orderly end: the other boxes are told that
+// silence means nothing now. Servers and steering stay as they are.
+type Stopping struct{}
+
 // Tick is the passing of time; the shell sends one at Next.
 type Tick struct{ Wall int64 }
 
@@ -88,8 +92,8 @@ type Observed struct {
 	Aborted     int    // Drain: open transactions ended
 }
 
-// Switched is the value of a Steer action.
-type Switched struct {
+// Retired is the value of a Retire action.
+type Retired struct {
 	Flows    int // connections of former epochs that were removed
 	Reset    int // silent clients that were reset
 	ResetMax time.Duration
@@ -102,6 +106,7 @@ type Progress struct {
 }
 
 func (Started) event()  {}
+func (Stopping) event() {}
 func (Tick) event()     {}
 func (Beat) event()     {}
 func (Carrier) event()  {}

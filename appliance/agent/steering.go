@@ -100,10 +100,11 @@ func (a *Agent) steerAll() {
 		}
 		return x.Stable.Compare(y.Stable)
 	})
-	if s.known && len(retire) == 0 && slices.Equal(want.Entries, s.table.Entries) {
+	if s.known && slices.Equal(want.Entries, s.table.Entries) {
+		a.retire(want, retire, retiring)
 		return
 	}
-	a.issue("steer", 0, 5*time.Second, Steer{Table: want, Retire: retire}, func(d Done) {
+	a.issue("steer", 0, 5*time.Second, Steer{Table: want}, func(d Done) {
 		s.known = d.Outcome == OK
 		if !s.known {
 			s.retryAt = a.now.Add(100 * time.Millisecond)
@@ -111,13 +112,6 @@ func (a *Agent) steerAll() {
 			return
 		}
 		s.table = want
-		for group, epoch := range retiring {
-			s.retired[group] = epoch
-		}
-		v, _ := d.Value.(Switched)
-		if len(retire) > 0 {
-			a.noteSwitch(v)
-		}
 		for _, g := range a.groups {
 			if moved[g] {
 				g.proved = g.machine.Record().Epoch
@@ -126,6 +120,26 @@ func (a *Agent) steerAll() {
 				}
 			}
 		}
+	})
+}
+
+// retire ends what is left of former epochs, once new connections go where
+// they should.
+func (a *Agent) retire(table steer.Table, services []string, epochs map[string]uint16) {
+	if len(services) == 0 {
+		return
+	}
+	a.issue("retire", 0, 5*time.Second, Retire{Services: services, Table: table}, func(d Done) {
+		if d.Outcome != OK {
+			a.steer.retryAt = a.now.Add(100 * time.Millisecond)
+			a.note(a.spec.Site, "retire-failed", 0, d.Code)
+			return
+		}
+		for group, epoch := range epochs {
+			a.steer.retired[group] = epoch
+		}
+		v, _ := d.Value.(Retired)
+		a.note(a.spec.Site, "retired", 0, itoa(v.Flows), itoa(v.Reset), v.ResetMax.Round(time.Microsecond).String())
 	})
 }
 
@@ -138,8 +152,4 @@ func (a *Agent) prove(g *group, name string) {
 		}
 		a.note(name, "service-not-proved", 0, d.Code)
 	})
-}
-
-func (a *Agent) noteSwitch(v Switched) {
-	a.note(a.spec.Site, "steered", 0, itoa(v.Flows), itoa(v.Reset), v.ResetMax.Round(time.Microsecond).String())
 }
