@@ -81,8 +81,8 @@ func boot(ctx context.Context, o options, m machine) (report.Total, error) {
 	case ctx.Err() != nil:
 		err = errors.Join(err, ctx.Err())
 	default:
-		err = errors.Join(err, fmt.Errorf("the virtual machine ended early (%v); its console said:\n%s%s",
-			werr, tail(m.console), complaints.Bytes()))
+		err = errors.Join(err, werr, fmt.Errorf("the virtual machine ended early; its console said:\n%s%s",
+			tail(m.console), complaints.Bytes()))
 	}
 	return total, err
 }

@@ -18,6 +18,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -72,7 +73,10 @@ func run(ctx context.Context, o options, patterns []string) (total report.Total,
 	if err != nil {
 		return total, err
 	}
-	scratch, err := os.MkdirTemp(out, "run-")
+	if err := sweep(out); err != nil {
+		return total, err
+	}
+	scratch, err := os.MkdirTemp(out, fmt.Sprintf("run-%d-", os.Getpid()))
 	if err != nil {
 		return total, err
 	}
@@ -106,4 +110,21 @@ func run(ctx context.Context, o options, patterns []string) (total report.Total,
 	}
 	fmt.Printf("%v, kernel %s\n", total, k.release)
 	return total, err
+}
+
+// sweep removes the scratch folders of runs whose process is no more.
+func sweep(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, "run-*"))
+	if err != nil {
+		return err
+	}
+	for _, name := range left {
+		pid := strings.Split(filepath.Base(name), "-")[1]
+		if _, err := os.Stat("/proc/" + pid); os.IsNotExist(err) {
+			if err := os.RemoveAll(name); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -6,6 +6,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -64,7 +65,7 @@ func run() error {
 	}
 	fail := func(err error) error {
 		if werr := (job.Event{Kind: "error", Text: err.Error()}).Write(port); werr != nil {
-			return fmt.Errorf("%w (and %v)", err, werr)
+			return errors.Join(err, werr)
 		}
 		return err
 	}
