@@ -167,7 +167,7 @@ func (s *restartScan) line(text string) {
 		return
 	}
 	switch {
-	case !strings.Contains(m[3], "overflowed"), !strings.Contains(m[3], "xacts:"):
+	case !strings.Contains(m[3], "subxid ov"): // "subxid ovf", in newer versions "subxid overflowed"
 		s.ok = true
 	case s.pending == 0:
 		s.pending = uint32(next)
