@@ -44,6 +44,7 @@ type control struct {
 	checkpoint standby.LSN // start of the last checkpoint record
 	redo       standby.LSN
 	minRecover standby.LSN
+	segment    standby.LSN // size of a WAL segment in bytes
 }
 
 func (c *Cluster) control(data string) (control, error) {
@@ -62,12 +63,13 @@ func (c *Cluster) control(data string) (control, error) {
 	ctl.state = ctl.fields["Database cluster state"]
 	tli, err1 := strconv.ParseUint(ctl.fields["Latest checkpoint's TimeLineID"], 10, 32)
 	sys, err2 := strconv.ParseUint(ctl.fields["Database system identifier"], 10, 64)
-	ctl.timeline, ctl.system = uint32(tli), sys
+	seg, err6 := strconv.ParseUint(ctl.fields["Bytes per WAL segment"], 10, 32)
+	ctl.timeline, ctl.system, ctl.segment = uint32(tli), sys, standby.LSN(seg)
 	var err3, err4, err5 error
 	ctl.checkpoint, err3 = standby.ParseLSN(ctl.fields["Latest checkpoint location"])
 	ctl.redo, err4 = standby.ParseLSN(ctl.fields["Latest checkpoint's REDO location"])
 	ctl.minRecover, err5 = standby.ParseLSN(ctl.fields["Minimum recovery ending location"])
-	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
+	if err := errors.Join(err1, err2, err3, err4, err5, err6); err != nil {
 		return control{}, fmt.Errorf("control file of %s: %w", data, err)
 	}
 	return ctl, nil
@@ -83,19 +85,19 @@ func (c control) clean() bool {
 func (c control) end() standby.LSN {
 	switch c.state {
 	case "shut down":
-		return recordEnd(c.checkpoint)
+		return recordEnd(c.checkpoint, c.segment)
 	case "shut down in recovery":
-		return max(c.minRecover, recordEnd(c.checkpoint))
+		return max(c.minRecover, recordEnd(c.checkpoint, c.segment))
 	}
 	return 0
 }
 
 // recordEnd gives the end of a checkpoint record that starts at lsn, as replay
-// reports it. Layout of PostgreSQL 15 with 8 KiB pages and 16 MiB segments:
+// reports it. Layout of PostgreSQL 15 with 8 KiB pages:
 // record header 24, block header 2, CheckPoint 88; a page has 24 bytes of
 // header, the first of a segment 40.
-func recordEnd(lsn standby.LSN) standby.LSN {
-	const size, page, segment = 24 + 2 + 88, 8192, 16 << 20
+func recordEnd(lsn, segment standby.LSN) standby.LSN {
+	const size, page = 24 + 2 + 88, 8192
 	align := func(n standby.LSN) standby.LSN { return (n + 7) &^ 7 }
 	room := page - lsn%page
 	if size <= room {

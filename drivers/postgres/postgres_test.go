@@ -184,7 +184,7 @@ func (b *bed) cluster(dir, side string) *Cluster {
 			logs, _ := filepath.Glob(filepath.Join(base, "*.log"))
 			for _, f := range logs {
 				text, _ := os.ReadFile(f)
-				t.Logf("%s:\n%s", f, text[max(0, len(text)-15000):])
+				t.Logf("%s:\n%s", f, text[max(0, len(text)-4000):])
 			}
 		}
 	})
@@ -203,7 +203,9 @@ func (b *bed) await(c *Cluster, what string, ok func(standby.Observation) bool) 
 	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
 	defer cancel()
 	start := time.Now()
-	defer func() { b.t.Logf("%s: %s took %v", filepath.Base(c.cfg.Base), what, time.Since(start).Round(time.Millisecond)) }()
+	defer func() {
+		b.t.Logf("%s: %s took %v", filepath.Base(c.cfg.Base), what, time.Since(start).Round(time.Millisecond))
+	}()
 	err := until(ctx, 5*time.Millisecond, func() (bool, error) {
 		o, look = c.Observe(ctx)
 		return ok(o), nil
