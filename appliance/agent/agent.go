@@ -35,7 +35,7 @@ type Agent struct {
 
 // New returns an agent that waits for Started.
 func New(s Spec) *Agent {
-	a := &Agent{spec: s, lanes: lanes{busy: map[string]*flight{}}, relay: newRelay(), alarms: alarms{raised: map[alarmKey]instant.Instant{}}}
+	a := &Agent{spec: s, lanes: lanes{busy: map[string]*flight{}}, relay: newRelay(), alarms: alarms{raised: map[alarmKey]instant.Instant{}, severity: map[alarmKey]Severity{}}}
 	a.net.init(&s)
 	a.steer.init(&s)
 	return a

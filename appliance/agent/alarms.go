@@ -15,8 +15,9 @@ type alarmKey struct{ id, subject string }
 
 // alarms is the set of what is wrong; changes go out as actions, once each.
 type alarms struct {
-	raised map[alarmKey]instant.Instant
-	at     instant.Instant
+	raised   map[alarmKey]instant.Instant
+	severity map[alarmKey]Severity
+	at       instant.Instant
 }
 
 // watchEvery bounds how often the alarms are looked at.
@@ -51,13 +52,14 @@ func (a *Agent) watch() {
 	}
 	for k, sev := range now {
 		if _, on := a.alarms.raised[k]; !on {
-			a.alarms.raised[k] = a.now
+			a.alarms.raised[k], a.alarms.severity[k] = a.now, sev
 			a.do("", 0, 0, Alarm{ID: k.id, Subject: k.subject, Severity: sev, Raised: true, Since: a.now})
 		}
 	}
 	for k, since := range a.alarms.raised {
 		if _, on := now[k]; !on {
 			delete(a.alarms.raised, k)
+			delete(a.alarms.severity, k)
 			a.do("", 0, 0, Alarm{ID: k.id, Subject: k.subject, Since: since})
 		}
 	}
