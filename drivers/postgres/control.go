@@ -19,6 +19,7 @@ import (
 // Reason codes of observations and marks; appliance/say has the sentences.
 const (
 	ReasonMarked       = "postgres-not-startable"
+	ReasonCreating     = "postgres-creating"
 	ReasonCopying      = "postgres-copying"
 	ReasonRewinding    = "postgres-rewinding"
 	ReasonTenant       = "postgres-foreign-tenant"

@@ -5,9 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
+	"strings"
 
+	"github.com/jackc/pgx/v5"
 	"golang.org/x/sys/unix"
 )
 
@@ -40,9 +41,6 @@ func (c *Cluster) Copy(ctx context.Context, up Upstream, progress func(percent i
 	if _, err := c.tool(ctx, progress, "pg_basebackup", args...); err != nil {
 		return errors.Join(ErrCopyBroken, err)
 	}
-	if b, err := os.ReadFile(filepath.Join(c.Data(), innerFile)); err == nil && string(b) != c.cfg.Tenant+"\n" {
-		return fmt.Errorf("copied from %s:%d: it holds %q, want %q: %w", up.Host, up.Port, b, c.cfg.Tenant, ErrTenant)
-	}
 	return c.unmark()
 }
 
@@ -62,6 +60,9 @@ func (c *Cluster) prepareCopy(ctx context.Context, up Upstream) error {
 	if tablespaces {
 		return ErrTablespaces
 	}
+	if err := c.upstreamTenant(ctx, conn); err != nil {
+		return err
+	}
 	held, err := treeSize(c.Data()) // the old directory makes room
 	if err != nil {
 		return err
@@ -73,6 +74,25 @@ func (c *Cluster) prepareCopy(ctx context.Context, up Upstream) error {
 		return nil
 	}
 	return c.ensureUpstreamSlot(ctx, conn, up.Slot)
+}
+
+// upstreamTenant reads the note in the upstream's data directory before
+// anything is fetched or deleted: a wrong address must not bring another
+// tenant's data here. An upstream without a note is taken on the operator's word.
+func (c *Cluster) upstreamTenant(ctx context.Context, conn *pgx.Conn) error {
+	var there bool
+	var note []byte
+	err := conn.QueryRow(ctx, "select (pg_stat_file($1, true)).size is not null", innerFile).Scan(&there)
+	if err == nil && there {
+		err = conn.QueryRow(ctx, "select pg_read_binary_file($1)", innerFile).Scan(&note)
+	}
+	if err != nil {
+		return fmt.Errorf("tenant of the upstream: %w", err)
+	}
+	if t := strings.TrimSpace(string(note)); there && t != c.cfg.Tenant {
+		return fmt.Errorf("it holds %q, want %q: %w", t, c.cfg.Tenant, ErrTenant)
+	}
+	return nil
 }
 
 // treeSize is what a directory holds on disk in bytes, 0 if it is absent.

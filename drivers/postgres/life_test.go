@@ -25,6 +25,7 @@ func TestLife(t *testing.T) {
 		run  func(*bed)
 	}{
 		{"init and observe", initAndObserve},
+		{"slot over its limit", lostSlot},
 		{"base copy broken and made again", baseCopy},
 		{"foreign tenant", foreignTenant},
 		{"drain", drain},
@@ -71,8 +72,37 @@ func initAndObserve(b *bed) {
 	b.sql(dc, "alter system set synchronous_standby_names = 'nobody'")
 }
 
+// lostSlot lets the peer's slot exceed its limit; the copy that follows makes
+// it anew.
+func lostSlot(b *bed) {
+	t, dc := b.t, b.dc
+	restart := func(limit uint64) {
+		must(t, dc.Stop(b.ctx, Fast))
+		dc.cfg.MaxSlotWAL = limit
+		must(t, dc.StartPrimary(b.ctx))
+		b.await(dc, "primary", is(standby.Primary))
+	}
+	restart(1 << 20)
+	for range 4 {
+		b.sql(dc, "insert into ledger values (0, 'wal'); delete from ledger where id = 0")
+		b.sql(dc, "select pg_switch_wal()")
+	}
+	must(t, dc.Checkpoint(b.ctx))
+	if o, err := dc.Observe(b.ctx); !o.SlotLost {
+		t.Errorf("slot over its limit: %+v, %v", o, err)
+	}
+	restart(1 << 30)
+	must(t, dc.EnsureSlots(b.ctx)) // the orphan slot at once, the peer's by the copy
+}
+
 func baseCopy(b *bed) {
 	t, hall := b.t, b.hall
+	cfg := hall.cfg
+	cfg.Tenant = "tsukimi-cho/resident"
+	wantErr(t, New(cfg, hall.l).Copy(b.ctx, b.up(b.dc), nil), ErrTenant)
+	if _, err := os.Stat(hall.Data()); err == nil {
+		t.Error("another tenant's data was fetched")
+	}
 	ctx, cancel := context.WithCancel(b.ctx)
 	err := hall.Copy(ctx, b.up(b.dc), func(int, string) { cancel() })
 	wantErr(t, err, ErrCopyBroken)
@@ -257,12 +287,19 @@ func promotion(b *bed) {
 	must(t, b.dc.AdvanceOrphanSlot(b.ctx, o.Flush))
 	b.sql(b.dc, "select nextval('certificate')")
 	b.caughtUp(b.dc, b.hall)
-	// The line is cut: the standby loses its primary, which goes on writing.
+	// The line is cut: the standby loses its primary, which goes on writing. It
+	// was restarted, so it does not even open for reads, and is promoted all the same.
+	open := b.clerk(b.dc)
+	_, err = open.Exec(b.ctx, "begin;"+strings.Repeat("savepoint s; insert into ledger select max(id) + 1, 'sub' from ledger;", 100))
+	must(t, err)
+	must(t, b.dc.Checkpoint(b.ctx))
+	b.caughtUp(b.dc, b.hall)
+	must(t, b.hall.Checkpoint(b.ctx))
 	must(t, b.hall.Stop(b.ctx, Fast))
 	gone := b.up(b.dc)
 	gone.Port = freePort(t)
 	must(t, b.hall.StartStandby(b.ctx, gone))
-	b.await(b.hall, "standby", is(standby.Standby))
+	b.await(b.hall, "closed", func(o standby.Observation) bool { return o.Reason == ReasonInconsistent })
 	start := time.Now()
 	must(t, b.hall.Promote(b.ctx))
 	t.Logf("promoted in %v", time.Since(start).Round(time.Millisecond))
@@ -348,10 +385,22 @@ func forkAndRewind(b *bed) {
 	wantErr(t, err, ErrNoOrphanSlot)
 
 	// Killed in the middle: the mark holds whatever pg_rewind left.
-	must(t, dc.mark(ReasonRewinding))
+	spare, err := dc.Keep(b.ctx, "spare", nil)
+	must(t, err)
+	ctx, cancel := context.WithCancel(b.ctx)
+	err = dc.Rewind(ctx, b.up(b.hall), func(int, string) { cancel() })
+	wantErr(t, err, ErrRewindImpossible)
+	wantErr(t, err, context.Canceled)
 	wantErr(t, dc.StartPrimary(b.ctx), ErrNotStartable)
 	wantErr(t, dc.StartStandby(b.ctx, b.up(b.hall)), ErrNotStartable)
+	wantErr(t, dc.Promote(b.ctx), ErrNotStartable)
+	if o, _ := dc.Observe(b.ctx); o.Role != standby.Unusable || o.Reason != ReasonRewinding {
+		t.Errorf("marked: %+v", o)
+	}
 	wantErr(t, dc.Rewind(b.ctx, b.up(b.hall), nil), ErrRewindImpossible)
+	// Back to the moment before, to see the whole rewind too.
+	must(t, os.RemoveAll(dc.Data()))
+	must(t, os.Rename(filepath.Join(spare, "data"), dc.Data()))
 	must(t, os.Remove(dc.path(markFile)))
 
 	start := time.Now()
@@ -368,4 +417,5 @@ func forkAndRewind(b *bed) {
 	must(t, dc.Stop(b.ctx, Fast))
 	wantErr(t, dc.Rewind(b.ctx, b.up(b.hall), nil), ErrNotDiverged)
 	must(t, dc.RemoveKept("term-7"))
+	must(t, dc.RemoveKept("spare"))
 }

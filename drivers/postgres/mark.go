@@ -19,7 +19,7 @@ import (
 
 // Mark says why a data directory must not start.
 type Mark struct {
-	Why   string    `json:"why"` // reason code: ReasonCopying or ReasonRewinding
+	Why   string    `json:"why"` // reason code: ReasonCreating, ReasonCopying or ReasonRewinding
 	Since time.Time `json:"since"`
 }
 

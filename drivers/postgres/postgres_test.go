@@ -2,8 +2,15 @@ package postgres
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
 	"errors"
 	"fmt"
+	"math/big"
 	"net"
 	"net/netip"
 	"os"
@@ -165,18 +172,21 @@ func (b *bed) cluster(dir, side string) *Cluster {
 	must(t, os.Chmod(dir, 0o755))
 	pass := filepath.Join(base, "passfile")
 	must(t, os.WriteFile(pass, []byte("*:*:*:"+ReplicationRole+":"+replPassword+"\n"), 0o600))
+	cert, key := certificate(t, base)
 	l := &children{t: t, runs: map[string]*child{}}
 	loop := netip.MustParsePrefix("127.0.0.0/8")
 	c := New(Config{
 		Name: "resident", Tenant: "hinata-cho/resident", Base: base,
 		Listen: []netip.Addr{netip.MustParseAddr("127.0.0.1")}, Port: freePort(t),
 		Clients: []netip.Prefix{loop}, Peers: []netip.Prefix{loop},
+		Cert: cert, Key: key, CA: cert,
 		PassFile: pass, PeerSlot: "komainu_peer", MaxSlotWAL: 1 << 30,
 		Settings: map[string]string{"shared_buffers": "16MB", "max_connections": "30", "min_wal_size": "32MB"},
 	}, l)
 	o, err := c.owner()
 	must(t, err)
 	must(t, os.Chown(pass, o.uid, o.gid))
+	must(t, os.Chown(key, o.uid, o.gid))
 	t.Cleanup(func() {
 		c.Close()
 		l.stopAll()
@@ -262,6 +272,35 @@ func wantErr(t *testing.T, err, want error) {
 	if !errors.Is(err, want) {
 		t.Fatalf("got error %v, want %v", err, want)
 	}
+}
+
+// certificate makes the certificate of the service, which is its own authority;
+// both sides hold the same one, as the first that is made lies beside them.
+func certificate(t *testing.T, base string) (certFile, keyFile string) {
+	t.Helper()
+	shared := filepath.Join(base, "..", "service.pem")
+	certFile, keyFile = filepath.Join(base, "cert.pem"), filepath.Join(base, "key.pem")
+	both, err := os.ReadFile(shared)
+	if err != nil {
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		must(t, err)
+		tmpl := &x509.Certificate{
+			SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "resident-db"},
+			NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+			IsCA: true, BasicConstraintsValid: true, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		}
+		der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, key.Public(), key)
+		must(t, err)
+		secret, err := x509.MarshalPKCS8PrivateKey(key)
+		must(t, err)
+		both = append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}),
+			pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: secret})...)
+		must(t, os.WriteFile(shared, both, 0o600))
+	}
+	_, secret := pem.Decode(both)
+	must(t, os.WriteFile(certFile, both[:len(both)-len(secret)], 0o644))
+	must(t, os.WriteFile(keyFile, secret, 0o600))
+	return certFile, keyFile
 }
 
 func freePort(t *testing.T) uint16 {

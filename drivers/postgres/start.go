@@ -20,12 +20,18 @@ const (
 )
 
 // Init makes a new, empty cluster with data checksums and the C.UTF-8 locale.
-// It refuses a data directory that exists.
+// It refuses a data directory that exists, but for one that an earlier Init
+// left unfinished.
 func (c *Cluster) Init(ctx context.Context) error {
-	if _, err := os.Lstat(c.Data()); err == nil {
+	m, err := c.Marked()
+	if err != nil {
+		return fmt.Errorf("make database %s: %w", c.cfg.Name, err)
+	}
+	unfinished := m != nil && m.Why == ReasonCreating
+	if _, err := os.Lstat(c.Data()); err == nil && !unfinished {
 		return fmt.Errorf("make database %s: %s: %w", c.cfg.Name, c.Data(), ErrExists)
 	}
-	if err := c.mark(ReasonCopying); err != nil {
+	if err := c.mark(ReasonCreating); err != nil {
 		return err
 	}
 	if err := c.emptyData(); err != nil {
