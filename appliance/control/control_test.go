@@ -15,6 +15,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"komainu/failover/machine"
 )
 
 func TestMain(m *testing.M) {
@@ -70,10 +72,10 @@ func TestRequests(t *testing.T) {
 			if err := r.Decode(&o); err != nil {
 				return nil, err
 			}
-			if o.Verb != VerbHold {
+			if o.Kind != machine.Hold {
 				return nil, &Error{Code: "unit-stopped", Where: o.Group}
 			}
-			return OrderResult{Code: "done"}, nil
+			return Reply{OK: true, Code: "done"}, nil
 		}},
 		{Pattern: "GET /v1/broken", Handle: func(context.Context, *Request) (any, error) { return nil, errors.New("disk on fire") }},
 		{Pattern: "GET /v1/count", Stream: func(_ context.Context, r *Request, send func(any) error) error {
@@ -85,13 +87,13 @@ func TestRequests(t *testing.T) {
 	if err := c.Get(ctx, "/v1/who/sato?q=-", &s); err != nil || s != "sato-admin"+strconv.Itoa(os.Getpid()) {
 		t.Errorf("got %q, %v", s, err)
 	}
-	var r OrderResult
-	if err := c.Post(ctx, "/v1/orders", Order{Verb: VerbHold, Group: "resident"}, &r); err != nil || r.Code != "done" {
+	var r Reply
+	if err := c.Post(ctx, "/v1/orders", Order{Kind: machine.Hold, Group: "resident"}, &r); err != nil || r.Code != "done" {
 		t.Errorf("got %v, %v", r, err)
 	}
 	for want, err := range map[string]error{
-		"unit-stopped":      c.Post(ctx, "/v1/orders", Order{Verb: VerbSwitch, Group: "resident"}, nil),
-		"bad-request":       c.Post(ctx, "/v1/orders", map[string]any{"vreb": "hold"}, nil),
+		"unit-stopped":      c.Post(ctx, "/v1/orders", Order{Kind: machine.SwitchDC, Group: "resident"}, nil),
+		"bad-request":       c.Post(ctx, "/v1/orders", map[string]any{"knid": "hold"}, nil),
 		"not-found":         c.Get(ctx, "/v1/none", nil),
 		"internal":          c.Get(ctx, "/v1/broken", nil),
 		"agent-unreachable": Client{"/nonexistent"}.Get(ctx, "/v1/status", nil),
