@@ -32,6 +32,15 @@ type Peer struct {
 	Role     Role
 }
 
+// Name is the peer's user, or its number where it has no name.
+func (p Peer) Name() string {
+	uid := strconv.Itoa(int(p.UID))
+	if u, err := user.LookupId(uid); err == nil {
+		return u.Username
+	}
+	return "uid " + uid
+}
+
 // peerOf reads SO_PEERCRED (unix(7)) and gives the peer its role: root is
 // admin, others have the highest role that one of their groups has.
 func peerOf(c *net.UnixConn, groups map[string]Role) (Peer, error) {
