@@ -34,7 +34,9 @@ func TestMain(m *testing.M) {
 // serve runs s until the test ends; the socket accepts when it returns.
 func serve(t *testing.T, s *Server) Client {
 	t.Helper()
-	s.Socket = filepath.Join(t.TempDir(), "agent.sock")
+	if s.Socket == "" {
+		s.Socket = filepath.Join(t.TempDir(), "agent.sock")
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ln, err := Listen(ctx, s.Socket, 0o666)
 	if err != nil {
@@ -149,27 +151,37 @@ func TestRoles(t *testing.T) {
 		{Pattern: "GET /v1/see", Role: Viewer, Handle: func(context.Context, *Request) (any, error) { return "seen", nil }},
 		{Pattern: "GET /v1/do", Role: Operator, Handle: func(context.Context, *Request) (any, error) { return "did", nil }},
 	}
+	// A folder that another user can enter; t.TempDir is root's alone.
+	dir, err := os.MkdirTemp("/tmp", "control-roles-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	bin := filepath.Join(dir, "ask")
+	b, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(bin, b, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	uid, err1 := strconv.ParseUint(u.Uid, 10, 32)
+	gid, err2 := strconv.ParseUint(u.Gid, 10, 32)
+	if err := errors.Join(err1, err2); err != nil {
+		t.Fatal(err)
+	}
 	ask := func(c Client, path string) string {
 		t.Helper()
-		// The test's folder is root's alone: reach the socket through the working folder.
-		cmd := exec.Command("/proc/self/exe")
-		exe, err := os.Executable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		bin := filepath.Join("/tmp", "control-ask-"+strconv.Itoa(os.Getpid()))
-		b, err := os.ReadFile(exe)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(bin, b, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		defer os.Remove(bin)
-		cmd.Path, cmd.Dir = bin, "/"
+		cmd := exec.Command(bin)
+		cmd.Dir = dir
 		cmd.Env = []string{"CONTROL_ASK=" + c.Socket, "CONTROL_PATH=" + path}
-		uid, _ := strconv.Atoi(u.Uid)
-		gid, _ := strconv.Atoi(u.Gid)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 		out, err := cmd.Output()
 		if err != nil {
@@ -177,23 +189,14 @@ func TestRoles(t *testing.T) {
 		}
 		return string(out)
 	}
-	open := func(s *Server) Client {
-		c := serve(t, s)
-		for d := filepath.Dir(c.Socket); d != "/tmp" && d != "/"; d = filepath.Dir(d) {
-			if err := os.Chmod(d, 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return c
-	}
-	c := open(&Server{Groups: map[string]Role{g.Name: Viewer}, Routes: routes})
+	c := serve(t, &Server{Socket: filepath.Join(dir, "a.sock"), Groups: map[string]Role{g.Name: Viewer}, Routes: routes})
 	if got := ask(c, "see"); got != "seen" {
 		t.Errorf("viewer sees: %s", got)
 	}
 	if got := ask(c, "do"); !strings.Contains(got, "role operator") {
 		t.Errorf("viewer does: %s", got)
 	}
-	c = open(&Server{Routes: routes})
+	c = serve(t, &Server{Socket: filepath.Join(dir, "b.sock"), Routes: routes})
 	if got := ask(c, "see"); !strings.Contains(got, "role viewer") {
 		t.Errorf("stranger sees: %s", got)
 	}
