@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"testing"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"komainu/tools/lab"
@@ -24,7 +25,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(dyingLab) != "" {
 		die()
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 func die() {

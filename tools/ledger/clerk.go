@@ -48,10 +48,14 @@ type seat struct {
 	rec *Recorder
 	led *Ledger
 
-	conn    *pgx.Conn // nil: not connected
-	wire    net.Conn  // below conn
-	opening bool      // pgx may dial: else it would send cancel requests of its own over a dead line
+	conn *pgx.Conn // nil: not connected
+	wire net.Conn  // below conn
 }
+
+// opening is the key under which the context of an attempt to connect holds a
+// *net.Conn for the wire. Without it nobody may dial: after a failure pgx would
+// send cancel requests of its own, in the background, over a dead line.
+type opening struct{}
 
 // Run works until ctx ends, finishes the operation at hand, and closes the
 // connection. Failures of operations are recorded, not returned.
@@ -100,11 +104,12 @@ func (s *seat) config() (*pgx.ConnConfig, error) {
 	// One round trip per statement, also right after a switch.
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
-		if !s.opening {
+		wire, ok := ctx.Value(opening{}).(*net.Conn)
+		if !ok {
 			return nil, net.ErrClosed
 		}
 		c, err := s.Dial(ctx, network, addr)
-		s.wire = c
+		*wire = c
 		return c, err
 	}
 	return config, nil
@@ -114,13 +119,12 @@ func (s *seat) connect(ctx context.Context, config *pgx.ConnConfig) bool {
 	op := Op{Clerk: s.Name, Kind: Connect, Start: time.Now()}
 	ctx, cancel := context.WithTimeout(ctx, s.ConnectTimeout)
 	defer cancel()
-	s.opening = true
-	conn, err := pgx.ConnectConfig(ctx, config)
-	s.opening = false
+	var wire net.Conn
+	conn, err := pgx.ConnectConfig(context.WithValue(ctx, opening{}, &wire), config)
 	if errors.Is(context.Cause(ctx), context.Canceled) && err != nil {
 		return false // we were sent home, nothing failed
 	}
-	s.conn = conn
+	s.conn, s.wire = conn, wire
 	s.note(op, err)
 	return err == nil
 }
