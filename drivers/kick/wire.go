@@ -40,12 +40,17 @@ func openWire() (*wire, error) {
 		return nil, errors.Join(fmt.Errorf("open a route socket: %w", err), packets.Close())
 	}
 	if err := listen(fd); err != nil {
-		return nil, errors.Join(err, w.close())
+		w.close()
+		return nil, err
 	}
 	return w, nil
 }
 
-func (w *wire) close() error { return errors.Join(w.packets.Close(), w.routes.Close()) }
+// close ends both; nothing is lost by an error, all was sent.
+func (w *wire) close() {
+	_ = w.packets.Close()
+	_ = w.routes.Close()
+}
 
 // listen lets in what may be a pure ACK: TCP, at most 120 bytes, so that the
 // traffic of a busy box doesn't fill the socket.
