@@ -131,6 +131,9 @@ func baseCopy(b *bed) {
 		t.Errorf("replayed %v ago", age)
 	}
 	b.await(b.dc, "confirmation", func(p standby.Observation) bool { return p.Downstream >= o.Replay && !p.SlotLost })
+	if n := b.number(b.dc, "select count(*)::int from pg_stat_replication join pg_stat_ssl using (pid) where ssl"); n != 1 {
+		t.Error("replication runs without TLS")
+	}
 	must(t, hall.EnsureReturnSlot(b.ctx))
 	must(t, hall.AdvanceReturnSlot(b.ctx))
 	must(t, b.dc.AdvanceOrphanSlot(b.ctx, o.Flush))
@@ -267,6 +270,9 @@ func (b *bed) planned(from, to *Cluster) {
 	must(t, from.StartStandby(b.ctx, b.up(to)))
 	b.await(from, "streaming", streaming)
 	b.caughtUp(to, from)
+	if n := b.number(from, "select count(*) from pg_replication_slots where slot_type = 'logical' or slot_name = 'komainu_peer'"); n != 0 {
+		t.Errorf("%d slots of a primary on a standby", n)
+	}
 	if f, p := b.await(from, "streaming", streaming), b.await(to, "primary", is(standby.Primary)); f.Timeline != p.Timeline {
 		t.Errorf("timelines %d and %d", f.Timeline, p.Timeline)
 	}

@@ -32,7 +32,6 @@ import (
 
 // children is a Launcher whose daemons are the test's own children.
 type children struct {
-	t    *testing.T
 	mu   sync.Mutex
 	runs map[string]*child
 }
@@ -173,7 +172,7 @@ func (b *bed) cluster(dir, side string) *Cluster {
 	pass := filepath.Join(base, "passfile")
 	must(t, os.WriteFile(pass, []byte("*:*:*:"+ReplicationRole+":"+replPassword+"\n"), 0o600))
 	cert, key := certificate(t, base)
-	l := &children{t: t, runs: map[string]*child{}}
+	l := &children{runs: map[string]*child{}}
 	loop := netip.MustParsePrefix("127.0.0.0/8")
 	c := New(Config{
 		Name: "resident", Tenant: "hinata-cho/resident", Base: base,
@@ -212,10 +211,6 @@ func (b *bed) await(c *Cluster, what string, ok func(standby.Observation) bool) 
 	var look error
 	ctx, cancel := context.WithTimeout(b.ctx, 20*time.Second)
 	defer cancel()
-	start := time.Now()
-	defer func() {
-		b.t.Logf("%s: %s took %v", filepath.Base(c.cfg.Base), what, time.Since(start).Round(time.Millisecond))
-	}()
 	err := until(ctx, 5*time.Millisecond, func() (bool, error) {
 		o, look = c.Observe(ctx)
 		return ok(o), nil

@@ -3,7 +3,6 @@ package postgres
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"syscall"
 
@@ -123,12 +122,4 @@ func (c *Cluster) AdvanceSequences(ctx context.Context, gap int64) (int, error) 
 		n += here
 	}
 	return n, nil
-}
-
-// RemoveKept deletes a kept cluster, by the name given to Keep.
-func (c *Cluster) RemoveKept(name string) error {
-	if err := os.RemoveAll(c.path("kept", filepath.Base(name))); err != nil {
-		return fmt.Errorf("remove kept cluster %s: %w", name, err)
-	}
-	return nil
 }

@@ -3,7 +3,6 @@ package postgres
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -182,36 +181,4 @@ func (s *restartScan) line(text string) {
 	case int32(uint32(oldest)-s.pending) >= 0: // transaction ids wrap
 		s.ok = true
 	}
-}
-
-// fork is one line of a timeline history file: timeline tli ended at lsn.
-type fork struct {
-	tli uint32
-	lsn standby.LSN
-}
-
-// history reads the history file of a timeline; none exists for the first.
-func (c *Cluster) history(data string, tli uint32) ([]fork, error) {
-	b, err := os.ReadFile(filepath.Join(data, "pg_wal", fmt.Sprintf("%08X.history", tli)))
-	if err != nil {
-		return nil, err
-	}
-	return parseHistory(string(b))
-}
-
-func parseHistory(text string) ([]fork, error) {
-	var out []fork
-	for l := range strings.Lines(text) {
-		f := strings.Fields(l)
-		if len(f) < 2 || strings.HasPrefix(f[0], "#") {
-			continue
-		}
-		tli, err1 := strconv.ParseUint(f[0], 10, 32)
-		lsn, err2 := standby.ParseLSN(f[1])
-		if err := errors.Join(err1, err2); err != nil {
-			return nil, fmt.Errorf("timeline history line %q: %w", l, err)
-		}
-		out = append(out, fork{uint32(tli), lsn})
-	}
-	return out, nil
 }

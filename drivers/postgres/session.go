@@ -104,3 +104,10 @@ func (c *Cluster) upstream(ctx context.Context, up Upstream) (*pgx.Conn, error) 
 	}
 	return conn, nil
 }
+
+// closeNow ends a connection without waiting for the server.
+func closeNow(conn *pgx.Conn) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_ = conn.Close(ctx)
+}

@@ -2,9 +2,7 @@ package postgres
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -57,8 +55,9 @@ func (c *Cluster) EnsureReturnSlot(ctx context.Context) error {
 	return nil
 }
 
-// AdvanceReturnSlot lets go of WAL before the last restartpoint. Only on a
-// standby: after a promotion the slot must stay until the other side follows.
+// AdvanceReturnSlot lets go of WAL before the last restartpoint. On a primary it
+// does nothing: after a promotion the slot stays until the other side follows,
+// then the caller drops it (DropSlot).
 func (c *Cluster) AdvanceReturnSlot(ctx context.Context) error {
 	err := c.ord.exec(ctx, `select pg_replication_slot_advance(slot_name, redo_lsn)
 		from pg_replication_slots, pg_control_checkpoint()
@@ -151,66 +150,4 @@ func (c *Cluster) ensureUpstreamSlot(ctx context.Context, conn *pgx.Conn, slot s
 		return fmt.Errorf("slot %s on the upstream of database %s: %w", slot, c.cfg.Name, err)
 	}
 	return nil
-}
-
-// SwitchPoint tells where the timeline `own` ended for this cluster's present
-// history: the parent timeline and the position of the fork, read from the
-// history files here.
-func (c *Cluster) SwitchPoint(ctx context.Context) (uint32, standby.LSN, error) {
-	o, err := c.Observe(ctx)
-	if o.Timeline == 0 {
-		return 0, 0, fmt.Errorf("timeline of database %s: %w", c.cfg.Name, errors.Join(ErrNotRunning, err))
-	}
-	forks, err := c.history(c.Data(), o.Timeline)
-	if err != nil || len(forks) == 0 {
-		return 0, 0, fmt.Errorf("history of timeline %d of database %s: %w", o.Timeline, c.cfg.Name, errors.Join(ErrNotDiverged, err))
-	}
-	last := forks[len(forks)-1]
-	return last.tli, last.lsn, nil
-}
-
-// UpstreamSwitchPoint asks the promoted side where its history left timeline
-// own (ours); ErrNotDiverged when it is on that timeline itself.
-func (c *Cluster) UpstreamSwitchPoint(ctx context.Context, up Upstream, own uint32) (standby.LSN, error) {
-	lsn, err := c.upstreamFork(ctx, up, own)
-	if err != nil {
-		return 0, fmt.Errorf("where %s:%d left timeline %d: %w", up.Host, up.Port, own, err)
-	}
-	return lsn, nil
-}
-
-func (c *Cluster) upstreamFork(ctx context.Context, up Upstream, own uint32) (standby.LSN, error) {
-	conn, err := connect(ctx, c.conninfo(up, "")+" replication=true")
-	if err != nil {
-		return 0, err
-	}
-	defer closeNow(conn)
-	res, err := conn.PgConn().Exec(ctx, "IDENTIFY_SYSTEM").ReadAll()
-	if err != nil {
-		return 0, err
-	}
-	tli := string(res[0].Rows[0][1]) // systemid, timeline, xlogpos, dbname
-	if tli == fmt.Sprint(own) {
-		return 0, ErrNotDiverged
-	}
-	res, err = conn.PgConn().Exec(ctx, "TIMELINE_HISTORY "+tli).ReadAll()
-	if err != nil {
-		return 0, err
-	}
-	forks, err := parseHistory(string(res[0].Rows[0][1])) // filename, content
-	if err != nil {
-		return 0, err
-	}
-	for _, f := range forks {
-		if f.tli == own {
-			return f.lsn, nil
-		}
-	}
-	return 0, fmt.Errorf("timeline %s does not descend from it: %s", tli, strings.TrimSpace(string(res[0].Rows[0][1])))
-}
-
-func closeNow(conn *pgx.Conn) {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel()
-	_ = conn.Close(ctx)
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"syscall"
 
 	"komainu/drivers/files"
@@ -71,8 +73,9 @@ func (c *Cluster) StartPrimary(ctx context.Context) error {
 	return c.start(ctx, nil)
 }
 
-// StartStandby writes standby.signal, starts the server in recovery following
-// up, and returns once the process runs. It refuses a marked directory.
+// StartStandby writes standby.signal, drops the slots that only a primary needs
+// (the peer's, orphans, journal), starts the server in recovery following up,
+// and returns once the process runs. It refuses a marked directory.
 func (c *Cluster) StartStandby(ctx context.Context, up Upstream) error {
 	return c.start(ctx, &up)
 }
@@ -108,6 +111,9 @@ func (c *Cluster) start(ctx context.Context, up *Upstream) error {
 		if err := c.writeSignal(); err != nil {
 			return err
 		}
+		if err := c.dropPrimarySlots(); err != nil {
+			return err
+		}
 	}
 	if err := c.writeConf(s); err != nil {
 		return fmt.Errorf("configuration of database %s: %w", c.cfg.Name, err)
@@ -116,6 +122,28 @@ func (c *Cluster) start(ctx context.Context, up *Upstream) error {
 		return fmt.Errorf("start %s: %w", c.Unit(), err)
 	}
 	return nil
+}
+
+// dropPrimarySlots removes the slots of a primary from a stopped server that
+// becomes a standby. Nobody advances them there: they would hold WAL up to the
+// limit, and after the next promotion a stale orphan slot would decode with
+// catalog rows that vacuum has removed. A slot is a directory.
+func (c *Cluster) dropPrimarySlots() error {
+	dir := filepath.Join(c.Data(), "pg_replslot")
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return fmt.Errorf("slots of database %s: %w", c.cfg.Name, err)
+	}
+	for _, e := range entries {
+		n := e.Name()
+		if n != c.cfg.PeerSlot && !strings.HasPrefix(n, OrphanSlot+"_") && !strings.HasPrefix(n, JournalSlot+"_") {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, n)); err != nil {
+			return fmt.Errorf("drop slot %s of database %s: %w", n, c.cfg.Name, err)
+		}
+	}
+	return files.SyncFolder(dir)
 }
 
 // Stop stops the server and waits until it is gone or ctx ends; it never falls
