@@ -50,7 +50,6 @@ type box struct {
 	units.Client
 	dir string
 	cmd *exec.Cmd
-	out *strings.Builder
 }
 
 func newBox(t *testing.T, u ...units.Unit) *box {
@@ -72,7 +71,7 @@ func (b *box) boot(u ...units.Unit) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	b.out = &strings.Builder{}
+
 	b.cmd = exec.Command(os.Args[0])
 	b.cmd.Env = append(os.Environ(), "SUPERVISE="+b.dir, "UNITS="+string(list))
 	ready, err := b.cmd.StderrPipe()
