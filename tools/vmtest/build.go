@@ -29,7 +29,7 @@ func buildTests(ctx context.Context, dir string, o options, patterns []string) (
 			continue
 		}
 		tests = append(tests, job.Test{Package: pkg, Dir: folder, Argv: []string{
-			binary, "-test.v", "-test.run=" + o.run, "-test.timeout=" + o.timeout.String(),
+			binary, "-test.v", "-test.run=" + o.run, "-test.timeout=" + (o.timeout * 3 / 4).String(),
 		}})
 	}
 	return tests, nil

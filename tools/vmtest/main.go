@@ -80,10 +80,7 @@ func run(ctx context.Context, o options, patterns []string) (total report.Total,
 	if err != nil {
 		return total, err
 	}
-	console := filepath.Join(out, "console.log")
-	defer func() {
-		err = errors.Join(err, os.Rename(filepath.Join(scratch, "console.log"), console), os.RemoveAll(scratch))
-	}()
+	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 	plan := job.Plan{
 		ModuleDir: k.modules, Release: k.release,
 		Env: []string{
@@ -104,7 +101,9 @@ func run(ctx context.Context, o options, patterns []string) (total report.Total,
 	if err := writeInitramfs(ctx, initrd, k, plan); err != nil {
 		return total, err
 	}
-	total, err = boot(ctx, o, machine{kernel: k.image, initrd: initrd, console: filepath.Join(scratch, "console.log")})
+	console := filepath.Join(scratch, "console.log")
+	total, err = boot(ctx, o, machine{kernel: k.image, initrd: initrd, console: console})
+	err = errors.Join(err, os.Rename(console, filepath.Join(out, "console.log")))
 	if o.to != "" {
 		err = errors.Join(err, total.AppendTo(o.to))
 	}
