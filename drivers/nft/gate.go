@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
@@ -44,8 +45,9 @@ func gateChains(port uint16) (enter, leave *nftables.Chain) {
 // send goes out only in its own epoch, so a gate is never opened twice for one
 // epoch, and drivers/sockdiag destroys the sockets in between.
 func (s *Steering) Gate(g steer.Gate) error {
-	if g.Port == 0 {
-		return fmt.Errorf("gate of database %s: port 0", g.Name)
+	// The name is a word in a comment of at most 128 bytes.
+	if g.Port == 0 || g.Name == "" || len(g.Name) > 63 || strings.ContainsFunc(g.Name, unicode.IsSpace) {
+		return fmt.Errorf("gate of database %q on port %d: it needs a port and a name of 1 to 63 bytes without spaces", g.Name, g.Port)
 	}
 	if g.Open && g.Epoch == 0 {
 		return fmt.Errorf("gate of database %s: %w", g.Name, ErrEpoch)

@@ -72,6 +72,11 @@ func TestGateOfADatabaseHost(t *testing.T) {
 	g.Port, g.Open = 6000, false
 	f.gate(t, g)
 	netnstest.MustDial(t, f.Client, netip.AddrPortFrom(netnstest.DCAddr[0], 5432), "dc "+netnstest.ClientAddr[0].String())
+	for _, bad := range []steer.Gate{{Name: "resident"}, {Port: 1}, {Name: "two words", Port: 1}} {
+		if err := f.Gate(bad); err == nil {
+			t.Errorf("gate %+v was no error", bad)
+		}
+	}
 	if err := f.Gate(steer.Gate{Name: "resident", Port: 1, Open: true}); !errors.Is(err, nft.ErrEpoch) {
 		t.Errorf("epoch 0: %v, want ErrEpoch", err)
 	}

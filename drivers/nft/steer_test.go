@@ -3,6 +3,7 @@ package nft_test
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -240,6 +241,61 @@ func TestTablesThatCannotBe(t *testing.T) {
 		spoil(&tab.Entries[0])
 		if _, err := f.Apply(tab); !errors.Is(err, nft.ErrTable) {
 			t.Errorf("%s: %v, want ErrTable", name, err)
+		}
+	}
+}
+
+func TestDatagramsFollowTheTable(t *testing.T) {
+	f := town(t)
+	tab := table(steer.DC, 1)
+	tab.Entries = tab.Entries[:1]
+	e := &tab.Entries[0]
+	e.Protocol, e.Direct, e.Locked = "udp", netip.AddrPort{}, netip.AddrPort{}
+	for ns, at := range map[string]netip.AddrPort{f.DC: e.DC, f.Box: e.Local} {
+		var l net.PacketConn
+		netnstest.Do(t, ns, func() (err error) { l, err = net.ListenPacket("udp", at.String()); return err })
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			b := make([]byte, 16)
+			for {
+				_, from, err := l.ReadFrom(b)
+				if err != nil {
+					return
+				}
+				l.WriteTo([]byte(at.String()), from)
+			}
+		}()
+		t.Cleanup(func() { l.Close(); <-done })
+	}
+	f.apply(t, tab)
+	var c net.Conn
+	netnstest.Do(t, f.Client, func() (err error) { c, err = net.Dial("udp", e.Stable.String()); return err })
+	t.Cleanup(func() { c.Close() })
+	ask := func() (string, error) {
+		b := make([]byte, 64)
+		c.SetDeadline(time.Now().Add(300 * time.Millisecond))
+		if _, err := c.Write([]byte("?")); err != nil {
+			return "", err
+		}
+		n, err := c.Read(b)
+		return string(b[:n]), err
+	}
+	if got, err := ask(); got != e.DC.String() {
+		t.Errorf("answered by %q, %v, want the data centre", got, err)
+	}
+	for _, step := range []struct {
+		target steer.Target
+		from   string
+		err    error
+	}{{steer.Local, e.Local.String(), nil}, {steer.Parked, "", os.ErrDeadlineExceeded}, {steer.None, "", unix.ECONNREFUSED}, {steer.DC, e.DC.String(), nil}} {
+		e.Target = step.target
+		f.apply(t, tab)
+		if err := f.flows.Delete(7, steer.ServiceMask); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := ask(); got != step.from || !errors.Is(err, step.err) {
+			t.Errorf("%s: answered by %q, %v, want %q, %v", step.target, got, err, step.from, step.err)
 		}
 	}
 }
