@@ -10,14 +10,18 @@ import (
 	"path/filepath"
 )
 
-// Append adds record as one JSON line to the journal at path and makes it
-// durable; the file is created with mode 0600. A last line without its end, left
+// Append adds each record as one JSON line to the journal at path and makes
+// them durable together; the file is created with mode 0600. A last line without its end, left
 // by a crash, was never reported as written and is removed first. One writer at
 // a time: callers hold a Lock.
-func Append(path string, record any) (err error) {
-	line, err := json.Marshal(record)
-	if err != nil {
-		return fmt.Errorf("append to %s: %w", path, err)
+func Append[T any](path string, records ...T) (err error) {
+	var lines []byte
+	for _, r := range records {
+		line, err := json.Marshal(r)
+		if err != nil {
+			return fmt.Errorf("append to %s: %w", path, err)
+		}
+		lines = append(append(lines, line...), '\n')
 	}
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -35,7 +39,7 @@ func Append(path string, record any) (err error) {
 	if err := f.Truncate(end); err != nil {
 		return err
 	}
-	if _, err := f.WriteAt(append(line, '\n'), end); err != nil {
+	if _, err := f.WriteAt(lines, end); err != nil {
 		// A full disk leaves a part of the line: take it back, so that a reader
 		// of the open journal doesn't meet it.
 		return errors.Join(err, f.Truncate(end))
