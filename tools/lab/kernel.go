@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"net"
@@ -63,7 +64,8 @@ func (k kernel) bridge(name string) error {
 }
 
 // veth adds a pair: name here, peer in the namespace that lan names, enslaved
-// to its bridge and up.
+// to its bridge and up. The hardware address follows from the names, so that a
+// host keeps it over a power-off and its neighbours find it again.
 func (k kernel) veth(name, lan, peer string) error {
 	f, err := os.Open(filepath.Join(netns.Dir, lan))
 	if err != nil {
@@ -71,7 +73,7 @@ func (k kernel) veth(name, lan, peer string) error {
 	}
 	defer f.Close()
 	err = k.Link.New(&rtnetlink.LinkMessage{Attributes: &rtnetlink.LinkAttributes{
-		Name: name,
+		Name: name, Address: hardware(lan, peer),
 		Info: &rtnetlink.LinkInfo{Kind: "veth", Data: &driver.Veth{PeerInfo: &rtnetlink.LinkMessage{
 			Attributes: &rtnetlink.LinkAttributes{Name: peer, NetNS: rtnetlink.NetNSForFD(uint32(f.Fd()))},
 		}}},
@@ -97,6 +99,13 @@ func (k kernel) veth(name, lan, peer string) error {
 		}
 		return nil
 	})
+}
+
+// hardware is a locally administered unicast address (IEEE 802, second-lowest
+// bit of the first byte).
+func hardware(lan, host string) net.HardwareAddr {
+	sum := sha256.Sum256([]byte(lan + "/" + host))
+	return append(net.HardwareAddr{0x02}, sum[:5]...)
 }
 
 // unplug deletes a link; one that is gone already is no error.
