@@ -175,7 +175,7 @@ func (h *host) setGate(a *Agent, open bool) {
 // closed gate; the gate opens when it is what it should be.
 func (h *host) carry(a *Agent) {
 	w := h.machine.Want(a.now)
-	h.setGate(a, w.Gate && h.obs.Role == standby.Primary)
+	h.setGate(a, w.Gate) // once open it stays so through a crash of the server: an epoch is never opened twice
 	lane := "server/" + h.Name
 	if f := a.lanes.busy[lane]; f != nil {
 		s, ok := f.op.(Server)
