@@ -3,6 +3,7 @@ package postgres
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 	"syscall"
 
@@ -70,7 +71,8 @@ func (c *Cluster) promoteClosed(ctx context.Context) error {
 	if !c.exists(signalFile) {
 		return nil // a primary in crash recovery
 	}
-	if err := replaceOwned(filepath.Join(c.Data(), "promote"), nil, c.owner); err != nil {
+	// A signal, not a state: it need not outlast a crash, so it is not synced.
+	if err := os.WriteFile(filepath.Join(c.Data(), "promote"), nil, 0o600); err != nil {
 		return err
 	}
 	if err := c.l.Signal(ctx, c.Unit(), syscall.SIGUSR1); err != nil {
