@@ -1,6 +1,11 @@
 # Packages whose tests count only when they pass on a stock kernel; one sorted
 # line each. Each part may add its own in its make.mk.
 VM_PACKAGES := \
+	./drivers/clock \
+	./drivers/conntrack \
+	./drivers/kick \
+	./drivers/netns \
+	./drivers/nft \
 	./tools/vmtest/selftest \
 
 .PHONY: vm
