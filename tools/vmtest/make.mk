@@ -1,11 +1,13 @@
 # Packages whose tests count only when they pass on a stock kernel; one sorted
 # line each. Each part may add its own in its make.mk.
 VM_PACKAGES := \
+	./drivers/announce \
 	./drivers/clock \
 	./drivers/conntrack \
 	./drivers/kick \
 	./drivers/netns \
 	./drivers/nft \
+	./drivers/sockdiag \
 	./tools/vmtest/selftest \
 
 .PHONY: vm
