@@ -1,6 +1,6 @@
 # Packages whose tests count only when they pass on a stock kernel; one sorted
 # line each. Each part may add its own in its make.mk.
-VM_PACKAGES := \
+VM_PACKAGES += \
 	./drivers/announce \
 	./drivers/clock \
 	./drivers/conntrack \
