@@ -15,7 +15,7 @@ import (
 type row [2]string
 
 func domains() []map[string]row {
-	return []map[string]row{console, control, databases, files, paths, steering, supervision}
+	return []map[string]row{config, console, control, databases, files, paths, steering, supervision}
 }
 
 // Languages are the values that lang takes.
