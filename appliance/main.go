@@ -1,0 +1,164 @@
+// Command komainu is the appliance: one program whose first word picks what it
+// is. Main only wires; start reading at appliance/agent for what the box
+// decides, appliance/shell for how that is carried out.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"os/user"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"komainu/appliance/config"
+	"komainu/appliance/console"
+	"komainu/appliance/pid1"
+	"komainu/appliance/say"
+	"komainu/appliance/shell"
+	"komainu/drivers/units"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
+	defer stop()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// applets are the long-running ones, and those that work without an agent.
+var applets = map[string]func(ctx context.Context, args []string, out io.Writer) error{
+	"agent":     agentMain,
+	"database":  databaseMain,
+	"supervise": superviseMain,
+}
+
+func run(ctx context.Context, args []string, out, errs io.Writer) int {
+	if len(args) > 0 {
+		if applet := applets[args[0]]; applet != nil {
+			err := applet(ctx, args[1:], out)
+			if err == nil {
+				return 0
+			}
+			var problems config.Problems
+			if errors.As(err, &problems) {
+				fmt.Fprint(errs, problems.Render(language()))
+			} else {
+				fmt.Fprintf(errs, "komainu %s: %v\n", args[0], err)
+			}
+			return 1
+		}
+	}
+	c := console.Console{Commands: commands(out), Run: "/run/komainu", Lang: language(), User: username(), Out: out, Err: errs}
+	return c.Main(ctx, args)
+}
+
+func commands(out io.Writer) []console.Command {
+	var all []console.Command
+	all = append(all, console.Config(func(file string) error {
+		if !config.Check(out, file, language()) {
+			return errChecked
+		}
+		return nil
+	})...)
+	all = append(all, console.Return()...)
+	all = append(all, console.Service()...)
+	all = append(all, console.Show()...)
+	return all
+}
+
+var errChecked = errors.New("config check: see above")
+
+// language is what the person's environment asks for; Japanese is the
+// product's first.
+func language() string {
+	for _, v := range []string{"KOMAINU_LANG", "LC_ALL", "LC_MESSAGES", "LANG"} {
+		if s := os.Getenv(v); s != "" {
+			if strings.HasPrefix(s, "ja") {
+				return "ja"
+			}
+			return "en"
+		}
+	}
+	return say.Languages()[0]
+}
+
+func username() string {
+	if u, err := user.Current(); err == nil {
+		return u.Username
+	}
+	return "?"
+}
+
+// folders are the flags that every long-running applet takes.
+type folders struct{ config, state, run string }
+
+func flags(name string) (*flag.FlagSet, *folders) {
+	f := flag.NewFlagSet(name, flag.ContinueOnError)
+	d := &folders{}
+	f.StringVar(&d.config, "config", "/etc/komainu/komainu.toml", "configuration `FILE`")
+	f.StringVar(&d.state, "state", "/var/lib/komainu", "durable state `DIR`")
+	f.StringVar(&d.run, "run", "/run/komainu", "sockets `DIR`, empty after a boot")
+	return f, d
+}
+
+func agentMain(ctx context.Context, args []string, _ io.Writer) error {
+	f, d := flags("agent")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	cfg, err := wire(*d)
+	if err != nil {
+		return err
+	}
+	return shell.New(cfg).Run(ctx)
+}
+
+// superviseMain owns the daemons of a host that has no PID 1 of ours: it runs
+// the agent, and what the agent asks for.
+func superviseMain(ctx context.Context, args []string, _ io.Writer) error {
+	f, d := flags("supervise")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return pid1.Supervise(ctx, pid1.Options{Run: d.run, State: d.state, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Units: []units.Unit{{
+		Name: "agent", Argv: []string{self, "agent", "--config", d.config, "--state", d.state, "--run", d.run},
+		Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, Dir: "/", Restart: true, StopTimeout: 10 * time.Second,
+	}}})
+}
+
+// databaseMain makes the DC's first, empty cluster: `komainu database init NAME`.
+func databaseMain(ctx context.Context, args []string, out io.Writer) error {
+	if len(args) < 2 || args[0] != "init" {
+		return errors.New("usage: komainu database init NAME [--config FILE] [--state DIR] [--run DIR]")
+	}
+	f, d := flags("database init")
+	if err := f.Parse(args[2:]); err != nil {
+		return err
+	}
+	cfg, err := wire(*d)
+	if err != nil {
+		return err
+	}
+	for _, db := range cfg.Databases {
+		if db.Name == args[1] {
+			if err := shell.InitDatabase(ctx, db); err != nil {
+				return err
+			}
+			fmt.Fprintln(out, say.Text(language(), "database-made", db.Name, filepath.Join(db.Config.Base, "data")))
+			return nil
+		}
+	}
+	return fmt.Errorf("no [[database]] %q in %s", args[1], d.config)
+}
