@@ -117,7 +117,9 @@ func TestPsqlSeesTheSentence(t *testing.T) {
 			if !strings.Contains(string(out), "FATAL:") || !strings.Contains(string(out), sentence) || strings.Contains(string(out), "exchange") {
 				t.Errorf("psql printed:\n%s", out)
 			}
-			if s := e.Stats(); s.Refused == 0 || (s.Encrypted > 0) != c.wantEncrypted || s.Malformed+s.Slow > 0 {
+			waitFor(t, func() bool { s := e.Stats(); return s.Refused > 0 && (s.Encrypted > 0) == c.wantEncrypted },
+				func() string { return fmt.Sprintf("%+v", e.Stats()) })
+			if s := e.Stats(); s.Malformed+s.Slow > 0 {
 				t.Errorf("%+v", s)
 			}
 		})
@@ -143,9 +145,7 @@ func TestPgxSeesTheSentence(t *testing.T) {
 	if _, ok := remotes.Load(netip.MustParseAddr("127.0.0.1")); !ok {
 		t.Error("the sentence was not asked for with the client's address")
 	}
-	if s := e.Stats(); s.Encrypted < 4 {
-		t.Errorf("%+v", s)
-	}
+	waitFor(t, func() bool { return e.Stats().Encrypted == 4 }, func() string { return fmt.Sprintf("%+v", e.Stats()) })
 }
 
 func TestCertificateIsReplacedWhileRunning(t *testing.T) {

@@ -90,8 +90,8 @@ func (s *Session) Receive(now instant.Instant, m *Message) (fresh bool, err erro
 	if m.From != s.cfg.Peer {
 		return false, fmt.Errorf("path %s: from %.40q, expected %s: %w", s.cfg.Path, m.From, s.cfg.Peer, ErrWrongPeer)
 	}
-	if m.State > Up || m.Mult == 0 || m.Interval < MinInterval || m.Interval > MaxInterval || m.Boot == 0 || m.Seq == 0 {
-		return false, fmt.Errorf("path %s: %w", s.cfg.Path, m.check())
+	if err := m.check(); err != nil {
+		return false, fmt.Errorf("path %s: %w", s.cfg.Path, err)
 	}
 	transit, proven := s.proof(now, m)
 	switch {
