@@ -93,6 +93,10 @@ func (r *relay) freshGroup(now instant.Instant, group string) *detect.GroupState
 	return &g
 }
 
+// HeardTerm is the highest term of a group ("site/group") that another box has
+// told since the start, 0 if none did.
+func (a *Agent) HeardTerm(group string) uint64 { return a.relay.groups[group].state.Term }
+
 // beat sends what is due, and at once what has changed.
 func (a *Agent) beat() {
 	changed := a.net.content != a.net.told

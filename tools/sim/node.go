@@ -40,6 +40,7 @@ type node struct {
 	since, base, ppm int64
 	wallOff          int64
 
+	bootedAt  int64 // when the agent started
 	stalled   int64 // until when the process doesn't run
 	stalledAt int64 // end of the last stall or slow phase, for the checkers
 	slow      int64 // what a save takes more
@@ -102,6 +103,7 @@ func (n *node) start() {
 		return
 	}
 	n.gen++
+	n.bootedAt = n.w.now
 	n.boot = n.w.rng.Uint64() | 1
 	n.flights, n.asked = map[uint64]*flight{}, map[string][]func(machine.Reply){}
 	n.ag = agent.New(n.spec)

@@ -35,7 +35,7 @@ func draw(r *rand.Rand) plan {
 	p := plan{
 		interval: (500 + r.Int64N(6)*100) * ms, mult: uint8(3 + r.IntN(3)),
 		look: (300 + r.Int64N(8)*100) * ms, probe: sec,
-		holdDown: 1*sec + r.Int64N(6*sec), drain: 500*ms + r.Int64N(2*sec), walTimeout: 4*sec + r.Int64N(10*sec),
+		holdDown: 1*sec + r.Int64N(3*sec), drain: 500*ms + r.Int64N(2*sec), walTimeout: 4*sec + r.Int64N(10*sec),
 		twoDatabases: r.IntN(6) == 0, twoGroups: r.IntN(6) == 0,
 		clientEvery: 700*ms + r.Int64N(1500*ms),
 		noRewind:    r.IntN(5) == 0,

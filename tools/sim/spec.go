@@ -19,6 +19,7 @@ type database struct {
 	overflowed bool       // a transaction with many subtransactions was open at the last checkpoint
 
 	// For the checkers.
+	phase    machine.DCPhase
 	heardAt  int64 // when the DC heard the term of the present voucher; 0: not yet
 	heardFor uint64
 	dual     int64

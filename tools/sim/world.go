@@ -37,6 +37,8 @@ type world struct {
 	writes    []writing
 	acked     int
 	orders    []*placed
+	triggers  []trigger
+	lanDown   bool
 	bugs      bugs
 	checks    checks
 	story     story
