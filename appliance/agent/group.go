@@ -18,7 +18,8 @@ import (
 const (
 	quickBound = 10 * time.Second
 	copyBound  = 6 * time.Hour
-	retryAfter = 300 * time.Millisecond
+	retryAfter = 300 * time.Millisecond // after a failure, doubled up to maxRetry
+	maxRetry   = 10 * time.Second
 	repeatWait = 300 * time.Millisecond // between two sendings of the same order
 )
 
@@ -31,7 +32,7 @@ type group struct {
 	judged   instant.Instant // since when the verdict says what it says
 	saving   bool
 	booted   bool // a hand-over that a restart interrupted has been dealt with
-	unsaved  bool // the last record could not be saved
+	unsaved  bool // what is on disk may differ from the machine's record: the last one could not be saved
 	retryAt  instant.Instant
 	proved   uint16          // epoch whose steering was proved
 	opened   instant.Instant // when local writes began, for the dual-write window
@@ -57,14 +58,15 @@ type hosted struct {
 
 // server is what every role keeps of one PostgreSQL server of its own.
 type server struct {
-	obs     standby.Observation
-	opPhase uint8 // the phase for which opDone holds
-	opDone  bool
-	opCode  string
-	retryAt instant.Instant
-	gate    steer.Gate
-	gated   bool // gate is what the kernel last confirmed
-	percent uint8
+	obs      standby.Observation
+	opPhase  uint8 // the phase for which opDone holds
+	opDone   bool
+	opCode   string
+	retryAt  instant.Instant
+	failures int // in a row
+	gate     steer.Gate
+	gated    bool // gate is what the kernel last confirmed
+	percent  uint8
 }
 
 func newGroup(a *Agent, p machine.Policy, found []machine.Record) *group {
@@ -126,7 +128,7 @@ func (g *group) facts(a *Agent, o *machine.Order) machine.Facts {
 	phase := uint8(g.machine.Record().Phase)
 	for _, c := range g.copies {
 		if c.opPhase != phase {
-			c.opPhase, c.opDone, c.opCode, c.retryAt = phase, false, "", 0
+			c.opPhase, c.opDone, c.opCode, c.retryAt, c.failures = phase, false, "", 0, 0
 		}
 		f.Local = append(f.Local, machine.Local{Observation: c.obs, Ready: standby.Ready(c.obs), OpDone: c.opDone, Busy: a.lanes.busy["server/"+c.Name] != nil})
 		f.Remote = append(f.Remote, g.remote(a, c))
@@ -181,7 +183,7 @@ func (g *group) step(a *Agent, o *machine.Order) bool {
 	if !g.booted {
 		g.booted = true
 		if next := g.machine.Abandon(a.wallNow()); next != nil {
-			g.save(a, *next, false)
+			g.save(a, *next, true) // no authority moves
 		}
 	}
 	g.judge(a)
@@ -201,6 +203,9 @@ func (g *group) step(a *Agent, o *machine.Order) bool {
 		for _, r := range out.Replies {
 			a.reply(r)
 		}
+		if g.unsaved && o == nil {
+			g.save(a, g.machine.Record(), true)
+		}
 	}
 	g.carry(a, g.machine.Want(f))
 	return false
@@ -211,23 +216,24 @@ func (g *group) adopt(a *Agent, out machine.Outcome[machine.Record]) {
 	g.save(a, *out.Next, out.Adopted)
 	for _, r := range out.Replies {
 		if r.OK {
-			r := r
-			g.after(a, func() { a.reply(r) })
+			g.after(a, r)
 			continue
 		}
 		a.reply(r)
 	}
 }
 
-// after runs f once the record that is being saved is durable.
-func (g *group) after(a *Agent, f func()) {
+// after sends a reply once the record that is being saved is durable, or its
+// refusal.
+func (g *group) after(a *Agent, r machine.Reply) {
 	if fl := a.lanes.busy["state/"+g.machine.Policy.Group]; fl != nil {
 		then := fl.then
 		fl.then = func(d Done) {
 			then(d)
-			if d.Outcome == OK {
-				f()
+			if d.Outcome != OK {
+				r.OK, r.Code = false, "state-not-saved"
 			}
+			a.reply(r)
 		}
 	}
 }
@@ -243,6 +249,9 @@ func (g *group) save(a *Agent, rec machine.Record, harmless bool) {
 			g.retryAt = a.now.Add(time.Second)
 			if !harmless {
 				a.note(rec.Group, "state-not-saved", rec.Term, d.Code)
+				for _, r := range g.machine.Discard() {
+					a.reply(r)
+				}
 				return
 			}
 		}
@@ -375,18 +384,25 @@ func (a *Agent) serve(s *server, phase uint8, op Server, term uint64, within tim
 			s.obs = standby.Observation{Role: standby.Unknown}
 		}
 		if d.Outcome != OK {
-			s.retryAt = a.now.Add(retryAfter)
+			s.retryAt = a.now.Add(min(retryAfter<<min(s.failures, 6), maxRetry))
+			s.failures++
 			s.opCode = d.Code
-			a.note(op.Database, "server-"+op.Op.String()+"-failed", term, append([]string{d.Code}, d.Args...)...)
+			if s.failures == 1 { // the rest of the row is in the status
+				a.note(op.Database, "server-"+op.Op.String()+"-failed", term, append([]string{d.Code}, d.Args...)...)
+			}
 			return
 		}
+		s.failures = 0
 		switch op.Op {
 		case Checkpoint, Drain, OpenWrites, Keep, List, Rewind, Slots:
 			s.opDone = s.opPhase == phase
 		case Copy:
 			s.opDone = s.opPhase == phase
 		}
-		args := []string{}
+		if op.Op == Slots { // every few seconds
+			return
+		}
+		var args []string
 		if op.Op == Drain {
 			args = []string{strconv.Itoa(v.Ended), strconv.Itoa(v.Aborted)}
 		}

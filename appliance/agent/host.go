@@ -15,15 +15,22 @@ import (
 // the town hall has.
 const slotEvery = 5 * time.Second
 
+// saveRetry is how soon a record that could not be saved is tried again.
+const saveRetry = 200 * time.Millisecond
+
 // host is one database on its DC host.
 type host struct {
 	Database
 	machine *machine.Database
 	server
 	saving   bool
+	saveAt   instant.Instant // when the next may be tried
+	unsaved  bool            // what is on disk may differ from the machine's record: the last one could not be saved
 	kept     string
 	listed   int32
-	heardAt  instant.Instant // when the higher term was heard that we are fencing for; 0: none
+	closing  bool               // the record that is being saved closes the gate
+	above    *detect.GroupState // a term above ours that the town hall told of; nil: none
+	heardAt  instant.Instant    // when the higher term was heard that we are fencing for; 0: none
 	fencedIn time.Duration
 	flushAt  int64
 	slotsAt  instant.Instant
@@ -71,75 +78,117 @@ func (h *host) looked(a *Agent, e Looked) {
 }
 
 func (h *host) step(a *Agent, o *machine.Order) bool {
+	rec := h.machine.Record()
+	h.listen(a, rec)
 	if !h.looked1 { // after a start, reality is observed before anything is decided
-		if !h.serving {
+		if !h.serving || h.overruled(rec) {
 			h.setGate(a, false) // closing needs no look
 		}
-		if o != nil {
-			a.reply(machine.Reply{ID: o.ID, Code: "refused-busy", Args: []string{"starting", ""}})
-		}
+		h.busy(a, o, "starting")
 		return false
 	}
-	if !h.booted {
-		h.booted = true
-		if next := h.machine.Boot(h.serving && h.obs.Role == standby.Primary, a.wallNow()); next != nil {
-			h.save(a, *next)
-		}
-	}
-	rec := h.machine.Record()
 	if phase := uint8(rec.Phase); h.opPhase != phase {
 		h.opPhase, h.opDone, h.opCode, h.retryAt = phase, false, "", 0
 	}
 	if h.saving {
-		if o != nil {
-			a.reply(machine.Reply{ID: o.ID, Code: "refused-busy", Args: []string{"saving", ""}})
+		if h.closing || h.overruled(rec) { // the gate doesn't wait for a slow disk
+			h.setGate(a, false)
 		}
+		h.busy(a, o, "saving")
 		return false
+	}
+	if !h.booted {
+		next := h.machine.Boot(h.serving && h.obs.Role == standby.Primary, a.wallNow())
+		h.booted = next == nil
+		if next != nil {
+			h.decide(a, machine.Outcome[machine.DCRecord]{Next: next})
+			h.busy(a, o, "starting")
+			return true
+		}
 	}
 	f := machine.DCFacts{Now: a.now, Wall: a.wallNow(), Local: h.obs, Busy: a.lanes.busy["server/"+h.Name] != nil,
 		OpDone: h.opDone, OpCode: h.opCode, Kept: h.kept, Listed: h.listed, Shut: h.gated && !h.gate.Open,
 		Heard: a.relay.freshGroup(a.now, h.Group), Order: o}
-	if f.Heard != nil && f.Heard.Term > rec.Term && f.Heard.Owner != detect.DC && h.heardAt == 0 && h.gate.Open {
-		h.heardAt = a.now
+	if h.above != nil && (f.Heard == nil || f.Heard.Term < h.above.Term) {
+		f.Heard = h.above
 	}
 	out := h.machine.Step(f)
 	if out.Next != nil {
-		h.save(a, *out.Next)
-		for _, r := range out.Replies {
-			r := r
-			fl := a.lanes.busy["state/"+h.Name]
-			then := fl.then
-			fl.then = func(d Done) {
-				then(d)
-				if d.Outcome != OK {
-					r.OK, r.Code = false, "state-not-saved"
-				}
-				a.reply(r)
-			}
-		}
-		// The gate closes before the record is durable: closing needs no
-		// authority, and no reply may leave from here on.
-		if out.Next.Phase != machine.Serving && h.gate.Open {
-			h.setGate(a, false)
-		}
+		h.decide(a, out)
 		return true
 	}
 	for _, r := range out.Replies {
 		a.reply(r)
 	}
+	if h.unsaved && a.now >= h.saveAt {
+		h.save(a, rec)
+	}
 	h.carry(a)
 	return false
+}
+
+// listen remembers a higher term for as long as it is higher than ours: what
+// was heard once stays true, even if the line is lost before it is durable.
+func (h *host) listen(a *Agent, rec machine.DCRecord) {
+	heard := a.relay.freshGroup(a.now, h.Group)
+	if heard != nil && heard.Term > rec.Term && (h.above == nil || heard.Term > h.above.Term || heard.Owner != h.above.Owner) {
+		h.above = heard
+	}
+	if h.above != nil && h.above.Term <= rec.Term {
+		h.above = nil
+	}
+	if h.overruled(rec) && h.heardAt == 0 && (h.gate.Open || !h.gated) {
+		h.heardAt = a.now
+	}
+}
+
+// overruled: somebody else has, or may take, write authority under a higher term.
+func (h *host) overruled(rec machine.DCRecord) bool {
+	return h.above != nil && h.above.Term > rec.Term && h.above.Owner != detect.DC
+}
+
+func (h *host) busy(a *Agent, o *machine.Order, what string) {
+	if o != nil {
+		a.reply(machine.Reply{ID: o.ID, Code: "refused-busy", Args: []string{what, ""}})
+	}
+}
+
+// decide makes a decision durable. A gate that it closes is closed at once:
+// closing needs no authority, and no reply may leave from here on.
+func (h *host) decide(a *Agent, out machine.Outcome[machine.DCRecord]) {
+	h.closing = out.Next.Phase != machine.Serving
+	if h.closing {
+		h.setGate(a, false)
+	}
+	if len(out.Replies) == 0 && a.now < h.saveAt {
+		return
+	}
+	h.save(a, *out.Next)
+	fl := a.lanes.busy["state/"+h.Name]
+	for _, r := range out.Replies {
+		then := fl.then
+		fl.then = func(d Done) {
+			then(d)
+			if d.Outcome != OK {
+				r.OK, r.Code = false, "state-not-saved"
+			}
+			a.reply(r)
+		}
+	}
 }
 
 func (h *host) save(a *Agent, rec machine.DCRecord) {
 	before := h.machine.Record()
 	h.saving = a.issue("state/"+h.Name, before.Term, 2*time.Second, SaveDatabase{Record: rec}, func(d Done) {
-		h.saving = false
-		if d.Outcome != OK {
+		h.saving, h.closing = false, false
+		h.unsaved = d.Outcome != OK
+		if h.unsaved {
+			h.saveAt = a.now.Add(saveRetry)
 			a.note(h.Name, "state-not-saved", rec.Term, d.Code)
 			return
 		}
 		h.machine.Commit(rec, a.now)
+		h.booted = true
 		if before.Phase != rec.Phase {
 			a.note(h.Name, "dc-"+rec.Phase.String(), rec.Term, rec.Cause, strconv.Itoa(int(rec.Orphans)))
 		}

@@ -193,6 +193,7 @@ type Hall struct {
 	rec     Record
 	entered instant.Instant
 	pending *Order
+	placed  *Order          // waits with the record that is being saved
 	stable  instant.Instant // since when a move back has been possible without a break; 0: it isn't
 }
 
@@ -223,10 +224,24 @@ type Outcome[R any] struct {
 func (h *Hall) Commit(rec Record, now instant.Instant) []Reply {
 	moved := rec.Phase != h.rec.Phase
 	h.rec = rec
+	if h.placed != nil {
+		h.pending, h.placed = h.placed, nil
+	}
 	if moved {
 		h.entered = now
 	}
 	return h.settle()
+}
+
+// Discard tells the machine that the record that it last decided on could not
+// be saved: it stays where it is, and so does its pending order.
+func (h *Hall) Discard() []Reply {
+	o := h.placed
+	if o == nil {
+		return nil
+	}
+	h.placed = nil
+	return []Reply{{ID: o.ID, Code: "state-not-saved", Args: []string{h.rec.Group}}}
 }
 
 // settle answers the pending order when its end is reached.

@@ -213,7 +213,7 @@ func (v *view) order() Outcome[Record] {
 			if v.pending != nil { // a return that is called back
 				out.Replies = append(out.Replies, Reply{ID: v.pending.ID, Code: "ordered-" + string(o.Kind), Args: []string{o.By, o.Reason}})
 			}
-			v.pending = &o
+			v.placed = &o
 		} else {
 			out.Replies = []Reply{{ID: o.ID, OK: true, Code: "done-" + string(o.Kind), Args: []string{v.rec.Group}}}
 		}
