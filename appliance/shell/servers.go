@@ -26,7 +26,8 @@ import (
 // patience.
 const (
 	lookBound   = time.Second
-	startBound  = 3 * time.Second // how long a start is followed before it is left to the looks
+	followEvery = 20 * time.Millisecond // a DC server that follows the town hall: a hand-over waits for its position
+	startBound  = 3 * time.Second       // how long a start is followed before it is left to the looks
 	returnEvery = 10 * time.Second
 	journalEach = 2 * time.Second
 	maxListed   = 20 // texts kept of each listed transaction when the configuration says nothing
@@ -118,12 +119,22 @@ func (s *Shell) look(ctx context.Context, v *server) error {
 			}
 		}
 	})
+	var follows, quick bool
 	for {
 		if v.mu.TryLock() { // else an operation is under way and looks for itself
 			o := v.observe(ctx)
 			v.upkeep(ctx, o)
+			follows = !v.Hosted && o.Role == standby.Standby
 			s.event(ctx, agent.Looked{Database: v.Name, Observation: o})
 			v.mu.Unlock()
+		}
+		if follows != quick {
+			quick = follows
+			if quick {
+				every.Reset(followEvery)
+			} else {
+				every.Reset(s.cfg.Spec.LookEvery)
+			}
 		}
 		select {
 		case <-every.C:
