@@ -49,12 +49,12 @@ type World struct {
 	Ledger   *ledger.Ledger
 	Events   *Events
 
-	mu      sync.Mutex
-	clerks  map[string]*crew // "" at the counter, "at-dc" on the application host
-	closers []func()
-	open    *pgx.Conn // "begin transaction"
-	modes   int       // changes of mode that were seen when the clerks began
-	began   time.Time
+	mu     sync.Mutex
+	clerks map[string]*crew // "" at the counter, "at-dc" on the application host
+	apps   map[*lab.Host][]func()
+	open   *pgx.Conn // "begin transaction"
+	modes  int       // changes of mode that were seen when the clerks began
+	began  time.Time
 }
 
 type crew struct {
@@ -84,7 +84,7 @@ func Build(ctx context.Context, o Options) (w *World, err error) {
 	if err != nil {
 		return nil, err
 	}
-	w = &World{Options: o, Recorder: &ledger.Recorder{}, Ledger: &ledger.Ledger{}, clerks: map[string]*crew{}}
+	w = &World{Options: o, Recorder: &ledger.Recorder{}, Ledger: &ledger.Ledger{}, clerks: map[string]*crew{}, apps: map[*lab.Host][]func(){}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, w.Close(), l.Close())
@@ -97,7 +97,7 @@ func Build(ctx context.Context, o Options) (w *World, err error) {
 	if err = w.prepare(ctx); err != nil {
 		return nil, err
 	}
-	if err = w.startApps(ctx); err != nil {
+	if err = w.startApps(ctx, w.App); err != nil {
 		return nil, err
 	}
 	for _, h := range []*lab.Host{w.DB, w.Edge, w.Hall} {
@@ -129,10 +129,9 @@ func (w *World) prepare(ctx context.Context) error {
 	if err := lab.WritePKI(pki); err != nil {
 		return err
 	}
-	shared := map[string][]byte{}
-	for _, name := range []string{"heartbeat", "probe", "replication"} {
-		shared[name] = secret()
-	}
+	// The passwords stand in the template of the cluster, so they are alike in
+	// every town; nothing outside the namespaces can use them.
+	shared := map[string][]byte{"heartbeat": secret(), "probe": []byte("lab-probe"), "replication": []byte("lab-replication")}
 	for name, file := range map[string]string{"ca": "ca.pem", "service-cert": "service.pem", "service-key": "service-key.pem"} {
 		b, err := os.ReadFile(filepath.Join(pki, file))
 		if err != nil {
@@ -184,32 +183,45 @@ func secret() []byte {
 
 // boot is what a machine's init does: the supervisor with the agent.
 func (w *World) boot(ctx context.Context, h *lab.Host) error {
+	if err := w.startApps(ctx, h); err != nil {
+		return err
+	}
 	return h.Start(ctx, lab.Daemon{Name: "supervise", Argv: []string{w.Program, "supervise", "--config", config(h), "--state", h.StateDir(), "--run", h.RunDir()}})
 }
 
-// startApps runs the small HTTP application at the DC, and its local stand-in
-// on the town-hall box.
-func (w *World) startApps(ctx context.Context) error {
-	for _, x := range []struct {
-		h    *lab.Host
-		addr string
-		at   string
-	}{{w.App, lab.App4 + ":80", "dc"}, {w.App, "[" + lab.App6 + "]:80", "dc"}, {w.Hall, lab.Hall4 + ":8080", "local"}, {w.Hall, "[" + lab.Hall6 + "]:8080", "local"}} {
-		ln, err := x.h.Listen(ctx, "tcp", x.addr)
+// startApps runs a host's part of the small HTTP application: the real one at
+// the DC, the stand-in on the town-hall box.
+func (w *World) startApps(ctx context.Context, h *lab.Host) error {
+	addrs := map[*lab.Host][]string{w.App: {lab.App4 + ":80", "[" + lab.App6 + "]:80"}, w.Hall: {lab.Hall4 + ":8080", "[" + lab.Hall6 + "]:8080"}}[h]
+	w.stopApps(h)
+	for _, addr := range addrs {
+		ln, err := h.Listen(ctx, "tcp", addr)
 		if err != nil {
-			return fmt.Errorf("application at %s: %w", x.addr, err)
+			return fmt.Errorf("application at %s: %w", addr, err)
 		}
 		srv := &http.Server{ReadHeaderTimeout: 5 * time.Second, Handler: http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
-			_, _ = io.WriteString(rw, x.at+"\n") // fails only when the client is gone
+			_, _ = io.WriteString(rw, h.Name+"\n") // fails only when the client is gone
 		})}
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
 			_ = srv.Serve(ln) // ends with Close
 		}()
-		w.closers = append(w.closers, func() { _ = srv.Close(); <-done })
+		w.mu.Lock()
+		w.apps[h] = append(w.apps[h], func() { _ = srv.Close(); <-done })
+		w.mu.Unlock()
 	}
 	return nil
+}
+
+func (w *World) stopApps(h *lab.Host) {
+	w.mu.Lock()
+	stop := w.apps[h]
+	delete(w.apps, h)
+	w.mu.Unlock()
+	for _, f := range stop {
+		f()
+	}
 }
 
 // Agent is the control socket of a host's agent.
@@ -234,11 +246,11 @@ func (w *World) Close() error {
 	if w.Events != nil {
 		w.Events.close()
 	}
-	for _, f := range w.closers {
-		f()
-	}
 	if w.Town == nil {
 		return nil
+	}
+	for _, h := range []*lab.Host{w.App, w.Hall} {
+		w.stopApps(h)
 	}
 	return w.Town.Close()
 }

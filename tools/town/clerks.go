@@ -44,13 +44,17 @@ func (w *World) crewAt(at string) []ledger.Clerk {
 
 // StartClerks lets the standard crew work until StopClerks; at is "" for the
 // counter or "at-dc" for the DC's own.
-func (w *World) StartClerks(at string) { w.start(at, w.crewAt(at)) }
+func (w *World) StartClerks(at string) { w.StartCrew(at, w.crewAt(at)) }
 
-func (w *World) start(at string, clerks []ledger.Clerk) {
+// StartCrew lets these clerks work under the name at until StopClerks(at).
+func (w *World) StartCrew(at string, clerks []ledger.Clerk) {
 	ctx, cancel := context.WithCancel(context.Background())
 	c := &crew{stop: cancel}
 	for _, k := range clerks {
 		k.Size, k.Seed = w.Size, w.Seed
+		if k.ConnectTimeout == 0 { // patient: what fails early is then reset by the box, not given up by the clerk
+			k.ConnectTimeout, k.Timeout = 3*time.Second, 3*time.Second
+		}
 		c.wait.Go(func() {
 			if err := k.Run(ctx, w.Recorder, w.Ledger); err != nil {
 				w.Recorder.Add(ledger.Op{Clerk: k.Name, Start: time.Now(), End: time.Now(), Err: err.Error()})
