@@ -172,6 +172,9 @@ var dcRows = []dcRow{
 	// The town hall called a write order off before anything was promoted.
 	{[]DCPhase{Fenced}, "given-back", func(v *dcView) bool { return v.higher() && v.Heard.Owner == detect.DC }, Taking, (*dcView).obey},
 	{[]DCPhase{Serving}, "higher-term", func(v *dcView) bool { return v.higher() && v.Heard.Owner == detect.DC }, Serving, (*dcView).obey},
+	// A standby of the town hall holds nothing that the town hall doesn't: it
+	// follows it through another promotion, and has no orphans to list.
+	{[]DCPhase{Following}, "higher-term", func(v *dcView) bool { return v.higher() && v.Heard.Owner == detect.Hall }, Following, (*dcView).obey},
 	{[]DCPhase{Keeping, Listing, Awaiting, Rewinding, Copying, Following}, "higher-term", func(v *dcView) bool {
 		return v.higher() && v.Heard.Owner != detect.DC
 	}, Fenced, (*dcView).obey},

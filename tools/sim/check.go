@@ -23,15 +23,16 @@ type checks struct {
 
 // groupWatch is what they remember of a group.
 type groupWatch struct {
-	rec    machine.Record // as last saved
-	moved  int64          // when the group last moved out by itself
-	moves  int
-	told   [3]uint64 // highest term told by each node
-	astray int64     // since when the steering isn't what the record says
-	parked int64
-	nobody int64
-	unread int64 // since when reads should be possible and aren't
-	severe bool  // all that time no line carried anything
+	rec     machine.Record // as last saved
+	moved   int64          // when the group last moved out by itself
+	moves   int
+	told    [3]uint64 // highest term told by each node
+	astray  int64     // since when the steering isn't what the record says
+	parked  int64
+	nobody  int64
+	unread  int64 // since when reads should be possible and aren't
+	vouched int64 // when the present voucher became durable
+	severe  bool  // all that time no line carried anything
 }
 
 // changed is called whenever a server, a gate or a durable record has changed.
@@ -60,6 +61,8 @@ func (w *world) checkWriters(db *database) {
 	switch {
 	case rec.Voucher == nil || rec.Owner != detect.Hall:
 		w.fail("1: both sides acknowledge writes of %s, and no voucher is on disk", db.name)
+	case w.nodes[dcdb].poweredAt > db.group.watch.vouched && w.nodes[dcdb].databases[db.name].Voucher == nil:
+		w.fail("7: the DC's host was started after the town hall took over %s, and serves", db.name)
 	case db.heardAt != 0 && w.now > db.heardAt+fenceBound:
 		w.fail("1: the DC heard term %d of %s %d ms ago and still acknowledges writes", db.heardFor, db.name, (w.now-db.heardAt)/ms)
 	}
@@ -147,6 +150,9 @@ func (w *world) saved(n *node) {
 				w.checkMove(g, g.watch.rec, now)
 				if now.Phase != g.watch.rec.Phase {
 					w.entered(n, uint8(now.Phase))
+				}
+				if v := now.Voucher; v != nil && (g.watch.rec.Voucher == nil || g.watch.rec.Voucher.Term != v.Term) {
+					g.watch.vouched = w.now
 				}
 				g.watch.rec = now
 			}

@@ -66,8 +66,8 @@ func (n *node) execute(a agent.Action) {
 	if n.flaky > 0 && w.chance(n.flaky) {
 		f.fate = fate(1 + w.rng.IntN(4))
 	}
-	if _, ok := a.Do.(agent.SendOrder); !ok {
-		w.bugs.executing(f)
+	if w.bugs.executing(f) {
+		return
 	}
 	w.after(max(n.when(a.Deadline)-w.now, ms), func() {
 		if f.ended || f.gen != n.gen {

@@ -157,7 +157,7 @@ func (w *world) fault() {
 	n := w.nodes[r.IntN(3)]
 	db := w.dbs[r.IntN(len(w.dbs))]
 	way := &w.lines[l].ways[r.IntN(2)]
-	switch r.IntN(22) {
+	switch r.IntN(24) {
 	case 0, 1:
 		w.cut(l, r.IntN(3), d)
 	case 2, 3:
@@ -231,6 +231,23 @@ func (w *world) fault() {
 				}
 			})
 			w.changed()
+		}
+	case 22:
+		s := db.sides[1]
+		if s.state == writable {
+			w.say("the slot of the standby of %s is lost", db.name)
+			s.slotGone = true
+			if o := s.other(); o.upstream == s && o.linked {
+				o.hangUp()
+				o.redial()
+			}
+		}
+	case 23:
+		s := db.sides[0]
+		if s.signal && s.db.group.watch.rec.Phase == 0 {
+			w.say("the data directory of %s is gone", s.name())
+			s.halt(false)
+			s.dir, s.torn, s.log, s.tl = absent, false, nil, nil
 		}
 	case 21:
 		if r.IntN(2) == 0 {

@@ -40,6 +40,7 @@ type node struct {
 	since, base, ppm int64
 	wallOff          int64
 
+	poweredAt int64 // when the box was last switched on
 	bootedAt  int64 // when the agent started
 	stalled   int64 // until when the process doesn't run
 	stalledAt int64 // end of the last stall or slow phase, for the checkers
@@ -169,7 +170,7 @@ func (n *node) powerOn() {
 	if n.power {
 		return
 	}
-	n.power = true
+	n.power, n.poweredAt = true, n.w.now
 	n.since, n.base = n.w.now, 3*sec
 	n.w.say("%s boots", nodeNames[n.id])
 	n.w.bugs.booted(n)
@@ -211,7 +212,7 @@ func (n *node) crashRestart() {
 	n.w.after(100*ms+n.w.rng.Int64N(3*sec), n.start)
 }
 
-// defer_ says whether the process is stalled now, and until when.
+// stalledNow says whether the process doesn't run now.
 func (n *node) stalledNow() bool { return n.stalled > n.w.now }
 
 func (n *node) gate(db string) *gate {

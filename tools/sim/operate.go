@@ -275,7 +275,10 @@ func (n *node) copy(f *flight, s *server, do agent.Server, fail func(string)) {
 func (n *node) replace(f *flight, s *server, do agent.Server, why string, longest int64, fail func(string)) {
 	w := n.w
 	s.dir, s.why, s.torn = marked, why, true
-	w.bugs.marking(s)
+	if w.bugs.early(s) {
+		f.ok(agent.Observed{Observation: n.observe(s)})
+		return
+	}
 	w.say("%s is marked: %s", s.name(), do.Op)
 	parts := 3
 	var part func()

@@ -159,11 +159,7 @@ func (w *world) look(it item) {
 	if n.id == dcdb {
 		s = db.sides[1]
 	}
-	l := agent.Looked{Database: db.name, Observation: n.observe(s)}
-	if w.bugs.looked(n, &l) {
-		return
-	}
-	n.step(l)
+	n.step(agent.Looked{Database: db.name, Observation: n.observe(s)})
 }
 
 // operating says whether an operation on a server is under way; looks and
