@@ -29,11 +29,14 @@ func dsn(host string) string {
 	return "host=" + host + " port=5432 user=clerk password=" + clerkPassword + " dbname=postgres sslmode=require"
 }
 
+// dcClerk begins the names of clerks that write at the data centre itself.
+const dcClerk = "dc"
+
 // Mixes of the standard crew: one clerk reads only and one makes entries only,
 // for exact gaps; the third does the counter's day.
 func (w *World) crewAt(at string) []ledger.Clerk {
 	if at == "at-dc" {
-		return []ledger.Clerk{{Name: "dc", Conn: DirectDSN, Dial: dialer(w.App), Mix: ledger.Writer()}}
+		return []ledger.Clerk{{Name: dcClerk, Conn: DirectDSN, Dial: dialer(w.App), Mix: ledger.Writer()}}
 	}
 	return []ledger.Clerk{
 		{Name: "reader", Conn: StableDSN, Dial: dialer(w.Clients[0]), Mix: ledger.Reader()},
