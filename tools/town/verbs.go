@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -33,7 +34,32 @@ func (w *World) verbs() []lab.Verb {
 	if w != nil {
 		t, do = w.Town, w.do
 	}
-	return append(t.Verbs(), lab.AgentVerbs(do)...)
+	verbs := append(t.Verbs(), lab.AgentVerbs(do)...)
+	for i, v := range verbs {
+		if w != nil && strings.HasPrefix(v.Usage, "restart ") {
+			verbs[i].Do = w.restart
+		}
+	}
+	return verbs
+}
+
+// restart kills a process that the host's supervisor starts again.
+func (w *World) restart(ctx context.Context, s lab.Step) error {
+	h, err := w.Host(s.Args[2])
+	if err != nil {
+		return err
+	}
+	if err := h.Kill(s.Args[0], syscall.SIGKILL); err != nil {
+		return err
+	}
+	for { // the new one answers
+		if _, err := w.Status(ctx, h); err == nil {
+			return nil
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return err
+		}
+	}
 }
 
 // do plays the verbs that talk to agents and clerks.
