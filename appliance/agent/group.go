@@ -276,7 +276,7 @@ func (g *group) carry(a *Agent, w machine.Want) {
 	rec := g.machine.Record()
 	for i, c := range g.copies {
 		g.drive(a, c, w)
-		g.gate(a, c, w.Gate)
+		g.gate(a, c, w.Gate && (w.Role == standby.Primary || c.obs.Role != standby.Primary))
 		g.remind(a, i, c, w.Order)
 		if r := g.remote(a, c); g.window && r.Fresh && r.State.Term >= rec.Term && !r.State.Open {
 			g.window = false
@@ -376,6 +376,9 @@ func (g *group) next(a *Agent, c *hosted, w machine.Want) (Server, bool) {
 // serve runs an operation on a server of this box and takes in what it found.
 func (a *Agent) serve(s *server, phase uint8, op Server, term uint64, within time.Duration) {
 	s.percent = 0
+	if op.Op == Copy || op.Op == Rewind { // from here on there is nothing to serve or to promote
+		s.obs = standby.Observation{Role: standby.Unusable, Reason: "copy-incomplete"}
+	}
 	a.issue("server/"+op.Database, term, within, op, func(d Done) {
 		v, ok := d.Value.(Observed)
 		if ok {

@@ -56,6 +56,8 @@ var hallRows = []row{
 	{[]Phase{Fencing}, "fence-confirmed", (*view).fenced, CatchingUp, func(v *view) { v.next.Confirmed = true }},
 	{[]Phase{Fencing}, "line-lost-while-fencing", func(v *view) bool { return !v.reachable() }, LocalRead, (*view).giveBack},
 	{[]Phase{Fencing}, "fence-not-confirmed", func(v *view) bool { return v.inPhase() >= fenceBound }, LocalRead, (*view).giveBack},
+	// A copy that can't be promoted any more: nothing is taken over by halves.
+	{[]Phase{Fencing, CatchingUp}, "standby-not-ready", func(v *view) bool { return !v.promotable() && !v.busy() }, LocalRead, (*view).giveBack},
 	{[]Phase{CatchingUp}, "caught-up", (*view).caughtUp, Promoting, func(v *view) {
 		v.next.Owner = detect.Hall
 		v.next.Loss = Loss{Known: true}
@@ -71,6 +73,9 @@ var hallRows = []row{
 	// nothing while the DC answers and does not confirm.
 	{[]Phase{Promoting}, "fence-not-confirmed", func(v *view) bool {
 		return !v.mayPromote() && !v.anyLocal(standby.Primary) && !v.busy() && v.inPhase() >= fenceBound
+	}, LocalRead, (*view).giveBack},
+	{[]Phase{Promoting}, "standby-not-ready", func(v *view) bool {
+		return !v.promotable() && !v.anyLocal(standby.Primary) && !v.busy() && v.inPhase() >= fenceBound
 	}, LocalRead, (*view).giveBack},
 	{[]Phase{Promoting}, "fence-confirmed", func(v *view) bool { return !v.rec.Confirmed && v.fenced() }, Promoting, func(v *view) { v.next.Confirmed = true }},
 

@@ -109,6 +109,15 @@ func (v *view) reads() bool {
 	return true
 }
 
+func (v *view) promotable() bool {
+	for _, l := range v.Local {
+		if !l.Ready.Promote {
+			return false
+		}
+	}
+	return true
+}
+
 func (v *view) locals(r standby.Role) bool {
 	for _, l := range v.Local {
 		if l.Observation.Role != r {

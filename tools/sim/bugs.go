@@ -103,8 +103,12 @@ func (b *bugs) gate(n *node, do agent.SetGate) bool {
 	if b.plant != gateLate || do.Gate.Open {
 		return false
 	}
+	g := n.gate(do.Gate.Name)
+	orders := g.orders
 	n.w.after(3*sec, func() {
-		g := n.gate(do.Gate.Name)
+		if g.orders != orders {
+			return
+		}
 		g.set, g.open = true, false
 		g.gen++
 		n.w.changed()

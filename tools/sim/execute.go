@@ -211,6 +211,7 @@ func (n *node) setGate(f *flight, do agent.SetGate) {
 			f.end(agent.Failed, "stale-term", nil)
 			return
 		}
+		g.orders++
 		if w.bugs.gate(n, do) {
 			f.ok(nil)
 			return

@@ -17,12 +17,14 @@ func main() {
 	first := flag.Uint64("seed", 1, "the first seed")
 	trace := flag.Bool("trace", false, "print the whole transcript")
 	all := flag.Bool("all", false, "go on after a failure, print one line for each")
+	plant := flag.Int("bug", 0, "plant this known mistake, see bugs.go")
 	flag.Parse()
 	begin := time.Now()
 	var total tally
 	failures := 0
 	for i := range *seeds {
 		w := newWorld(*first + uint64(i))
+		w.bugs.plant = bug(*plant)
 		if *trace {
 			w.story.to = os.Stdout
 		}

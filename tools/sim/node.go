@@ -63,10 +63,11 @@ type node struct {
 
 // gate is the kernel's for one database; without one everybody gets in.
 type gate struct {
-	set   bool
-	open  bool
-	epoch uint16
-	gen   int // grows when the sockets of clients are destroyed
+	set    bool
+	open   bool
+	epoch  uint16
+	orders int // how often it was told something
+	gen    int // grows when the sockets of clients are destroyed
 }
 
 func (g *gate) lets() bool { return !g.set || g.open }
