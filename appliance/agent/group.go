@@ -138,7 +138,7 @@ func (g *group) facts(a *Agent, o *machine.Order) machine.Facts {
 
 func (g *group) remote(a *Agent, c *hosted) machine.Remote {
 	s, ok := a.relay.databases[c.Group+"/"+c.Name]
-	return machine.Remote{Known: ok, Fresh: ok && a.now.Sub(s.at) < freshFor, State: s.state}
+	return machine.Remote{Known: ok, Fresh: ok && a.now.Sub(s.at) < a.judge().HostSilent, State: s.state}
 }
 
 // pathUp: some path to a data centre is up.
@@ -318,7 +318,7 @@ func (g *group) next(a *Agent, c *hosted, w machine.Want) (Server, bool) {
 	case standby.Standby:
 		switch c.obs.Role {
 		case standby.Absent, standby.Unusable:
-			if (c.obs.Role == standby.Absent || c.obs.Reason == "copy-incomplete") && remote.Fresh && remote.State.Open && g.pathUp(a) {
+			if (c.obs.Role == standby.Absent || c.obs.Reason == standby.ReasonCopying) && remote.Fresh && remote.State.Open && g.pathUp(a) {
 				return Server{Op: Copy, Upstream: up}, true
 			}
 		case standby.Stopped:

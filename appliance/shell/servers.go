@@ -282,7 +282,7 @@ func (v *server) follow(ctx context.Context) error {
 	deadline := time.Now().Add(startBound)
 	for time.Now().Before(deadline) && ctx.Err() == nil {
 		o := v.observe(ctx)
-		if o.Role != standby.Starting || o.Reason == "standby-stuck-subtransactions" {
+		if o.Role != standby.Starting || o.Reason == standby.ReasonNotConsistent {
 			return nil
 		}
 		select {

@@ -20,7 +20,7 @@ import (
 const (
 	ReasonMarked       = "postgres-not-startable"
 	ReasonCreating     = "postgres-creating"
-	ReasonCopying      = "postgres-copying"
+	ReasonCopying      = standby.ReasonCopying
 	ReasonRewinding    = "postgres-rewinding"
 	ReasonTenant       = "postgres-foreign-tenant"
 	ReasonVersion      = "postgres-wrong-version"
@@ -28,7 +28,7 @@ const (
 	ReasonOwner        = "postgres-wrong-owner"
 	ReasonDamaged      = "postgres-control-unreadable"
 	ReasonStarting     = "postgres-starting"
-	ReasonInconsistent = "postgres-not-consistent" // hot standby does not open: it waits for its primary
+	ReasonInconsistent = standby.ReasonNotConsistent // hot standby does not open: it waits for its primary
 	ReasonShuttingDown = "postgres-shutting-down"
 	ReasonTooMany      = "postgres-too-many-clients"
 	ReasonPaused       = "postgres-process-paused" // SIGSTOP

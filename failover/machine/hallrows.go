@@ -146,8 +146,8 @@ var orderRows = []orderRow{
 		return "", nil
 	}, To: to(LeavingRead), Then: (*view).leave, Waits: true},
 	{Kind: SwitchDC, From: []Phase{LocalWrite}, Refuse: func(v *view) (string, []string) {
-		if !v.returnable() {
-			return "refused-dc-not-fenced", nil
+		if !v.reachable() {
+			return "refused-dc-unreachable", nil
 		}
 		return "", nil
 	}, To: to(Rejoining), Waits: true},

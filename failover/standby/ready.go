@@ -1,5 +1,11 @@
 package standby
 
+// Reasons by which something is decided. The others are words only.
+const (
+	ReasonNotConsistent = "postgres-not-consistent" // running in recovery, and doesn't open: it lacks something that only its primary can tell
+	ReasonCopying       = "postgres-copying"        // a base copy that didn't come to its end
+)
+
 // Readiness answers the rehearsed question: would this standby serve reads if
 // the primary vanished now, and again after its own restart?
 type Readiness struct {
@@ -25,7 +31,7 @@ func Ready(o Observation) Readiness {
 	case Primary:
 		return Readiness{Reads: true, Promote: true}
 	case Starting:
-		return Readiness{Promote: o.Reason == "standby-stuck-subtransactions", Reason: or(o.Reason, "standby-starting")}
+		return Readiness{Promote: o.Reason == ReasonNotConsistent, Reason: or(o.Reason, "standby-starting")}
 	case Hung:
 		return Readiness{Reason: or(o.Reason, "standby-hung")}
 	case Absent:

@@ -253,7 +253,7 @@ func (n *node) rewind(f *flight, s *server, do agent.Server, fail func(string)) 
 		})
 		return
 	}
-	f.then(w.rng.Int64N(100*ms)+ms, func() { n.replace(f, s, do, "copy-incomplete", 3*sec, fail) })
+	f.then(w.rng.Int64N(100*ms)+ms, func() { n.replace(f, s, do, standby.ReasonCopying, 3*sec, fail) })
 }
 
 func (n *node) copy(f *flight, s *server, do agent.Server, fail func(string)) {
@@ -266,7 +266,7 @@ func (n *node) copy(f *flight, s *server, do agent.Server, fail func(string)) {
 		if s.up() {
 			s.halt(false)
 		}
-		n.replace(f, s, do, "copy-incomplete", 15*sec, fail)
+		n.replace(f, s, do, standby.ReasonCopying, 15*sec, fail)
 	})
 }
 

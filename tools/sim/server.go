@@ -151,7 +151,7 @@ func (s *server) observe(now instant.Instant, wall func(int64) int64) standby.Ob
 	case s.state == starting:
 		o.Role, o.Reason = standby.Starting, "standby-starting"
 		if s.stuck {
-			o.Reason = "standby-stuck-subtransactions"
+			o.Reason = standby.ReasonNotConsistent
 		}
 		return o
 	}
