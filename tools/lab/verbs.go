@@ -258,6 +258,7 @@ func AgentVerbs(do func(ctx context.Context, s Step) error) []Verb {
 
 		"within DUR ready GROUP", // the standby would serve reads if the primary vanished now
 		"within DUR mode GROUP dc|local-read|local-write|returning",
+		"within DUR returned GROUP",   // in mode dc; orphans that are shown are accepted
 		"within DUR waits GROUP CODE", // the state names CODE as what it waits for
 		"within DUR reads local|dc",   // a clerk read successfully there after this step began
 		"within DUR writes local|dc",

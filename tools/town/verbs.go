@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -14,6 +15,7 @@ import (
 
 	"komainu/appliance/control"
 	"komainu/failover/machine"
+	"komainu/failover/standby"
 	"komainu/tools/lab"
 	"komainu/tools/ledger"
 )
@@ -170,6 +172,8 @@ func (w *World) true(ctx context.Context, s lab.Step, from time.Time) error {
 		return w.seen(from, s.Text, func(op ledger.Op) bool { return good(op) && where(op) })
 	case "refused":
 		return w.seen(from, s.Text, func(op ledger.Op) bool { return op.SQLState == s.Args[0] })
+	case "returned":
+		return w.returned(ctx, s.Args[0])
 	case "fenced":
 		st, err := w.Status(ctx, w.DB)
 		if err != nil {
@@ -207,6 +211,30 @@ func (w *World) true(ctx context.Context, s lab.Step, from time.Time) error {
 	return fmt.Errorf("no such verb: %s", s.Verb)
 }
 
+// returned accepts the orphans that are shown, as an operator would after
+// having read the list.
+func (w *World) returned(ctx context.Context, group string) error {
+	st, err := w.Status(ctx, w.Hall)
+	if err != nil {
+		return err
+	}
+	if st.Groups[0].Mode == "dc" {
+		return nil
+	}
+	for _, b := range st.Groups[0].Blocks {
+		if b.Code == "block-orphans" {
+			r, err := w.Order(ctx, machine.AcceptOrphans, group, "", int32(st.Databases[0].Orphans))
+			if err == nil && !r.OK {
+				err = fmt.Errorf("refused: %s %v", r.Code, r.Args)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return fmt.Errorf("mode is %s: %v", st.Groups[0].Mode, st.Groups[0].Blocks)
+}
+
 func (w *World) seen(from time.Time, what string, keep func(ledger.Op) bool) error {
 	if _, ok := ledger.First(w.Recorder.Ops(), from, keep); !ok {
 		return fmt.Errorf("no clerk saw it: %s", what)
@@ -237,7 +265,55 @@ func (w *World) begin(ctx context.Context, s lab.Step) error {
 			return err
 		}
 	}
+	// The standby's next start begins at a checkpoint that was made meanwhile.
+	for _, h := range []*lab.Host{w.DB, w.Hall} {
+		if err := w.checkpoint(ctx, h); err != nil {
+			return err
+		}
+	}
 	return nil
+}
+
+// checkpoint makes one on a host's server: on a standby, of what it has replayed.
+func (w *World) checkpoint(ctx context.Context, h *lab.Host) error {
+	port := "5432"
+	if h == w.Hall {
+		port = strconv.Itoa(localPort)
+		if err := w.replayed(ctx); err != nil {
+			return err
+		}
+	}
+	conn, err := pgx.Connect(ctx, "host="+filepath.Join(h.StateDir(), "databases", Group, "run")+" port="+port+" user=postgres dbname=postgres")
+	if err != nil {
+		return err
+	}
+	defer conn.Close(ctx)
+	_, err = conn.Exec(ctx, "checkpoint")
+	return err
+}
+
+// replayed waits until the standby has replayed what the primary has now.
+func (w *World) replayed(ctx context.Context) error {
+	db, err := w.Status(ctx, w.DB)
+	if err != nil {
+		return err
+	}
+	want, err := standby.ParseLSN(db.Databases[0].Flush)
+	if err != nil {
+		return err
+	}
+	for {
+		st, err := w.Status(ctx, w.Hall)
+		if err != nil {
+			return err
+		}
+		if have, err := standby.ParseLSN(st.Databases[0].Replay); err == nil && have >= want {
+			return nil
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return err
+		}
+	}
 }
 
 func (w *World) end() {
