@@ -14,7 +14,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"time"
@@ -112,15 +111,21 @@ func Build(ctx context.Context, o Options) (w *World, err error) {
 
 // program is out/komainu of the repository that the working directory is in.
 func program() (string, error) {
-	out, err := exec.Command("go", "env", "GOMOD").Output()
+	dir, err := os.Getwd()
 	if err != nil {
-		return "", fmt.Errorf("find the repository: %w", err)
+		return "", err
 	}
-	p := filepath.Join(filepath.Dir(string(out[:max(len(out)-1, 0)])), "out", "komainu")
-	if _, err := os.Stat(p); err != nil {
-		return "", fmt.Errorf("the program isn't built: run make build: %w", err)
+	for ; dir != "/"; dir = filepath.Dir(dir) {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err != nil {
+			continue
+		}
+		p := filepath.Join(dir, "out", "komainu")
+		if _, err := os.Stat(p); err != nil {
+			return "", fmt.Errorf("the program isn't built: run make build: %w", err)
+		}
+		return p, nil
 	}
-	return p, nil
+	return "", errors.New("no go.mod here or above: run this inside the repository")
 }
 
 // prepare writes configurations and secrets and puts the data in place.
