@@ -50,7 +50,7 @@ test: setup-test build ## everything: static checks, all tests as root, simulati
 	awk '{ p += $$1; f += $$2; s += $$3 } END { printf "%d passed, %d failed, %d skipped\n", p, f, s }' out/tally /dev/null; \
 	if [ -n "$$failed" ]; then echo "FAIL: make$$failed"; exit 1; fi
 
-test-host: setup-test
+test-host: setup-test build
 	go test -v -p 2 -timeout 15m ./... 2>&1 | go run ./tools/tally -to out/tally
 
 # Each soak part is a target soak-NAME in a make.mk; results add up in one file.
