@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"komainu/appliance/control"
+	"komainu/failover/machine"
+	"komainu/tools/lab"
+	"komainu/tools/ledger"
+	"komainu/tools/town"
+)
+
+// Bounds of a round; one that takes longer is an error, not a figure.
+const (
+	readyBound = 90 * time.Second
+	moveBound  = 30 * time.Second
+	lookEvery  = 20 * time.Millisecond
+)
+
+// rounds is a town that is hurt again and again. The hold-down is long: every
+// round ends with an order, so that damping plays no part.
+type rounds struct {
+	*bench
+	*town.World
+}
+
+func (b *bench) town(ctx context.Context, name string, s town.Settings) (*rounds, error) {
+	s.HoldDown = time.Hour
+	w, err := town.Build(ctx, town.Options{Name: "bench-" + name, Program: b.program, Settings: s, Seed: 1})
+	if err != nil {
+		return nil, err
+	}
+	r := &rounds{b, w}
+	if err := r.ready(ctx); err != nil {
+		return nil, errors.Join(err, w.Close())
+	}
+	return r, nil
+}
+
+// until waits for a condition that nobody announces.
+func until(ctx context.Context, bound time.Duration, what string, holds func() error) error {
+	ctx, cancel := context.WithTimeout(ctx, bound)
+	defer cancel()
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		err := holds()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return fmt.Errorf("wait for %s: %w: %w", what, ctx.Err(), err)
+		}
+	}
+}
+
+// hall waits until the town-hall agent's status satisfies holds.
+func (r *rounds) hall(ctx context.Context, what string, holds func(control.Status) bool) error {
+	return until(ctx, readyBound, what, func() error {
+		st, err := r.Status(ctx, r.Hall)
+		if err != nil {
+			return err
+		}
+		if !holds(st) {
+			g, d := st.Groups[0], st.Databases[0]
+			return fmt.Errorf("mode %s (%s: %s), verdict %s, standby %s ready %v %v, DC %+v", g.Mode, g.Step, g.Reason, st.Verdict.Reason, d.Role, d.Ready, d.ReadyReasons, d.Remote)
+		}
+		return nil
+	})
+}
+
+// ready waits until an outage may begin: clients at the DC, a standby that
+// has it all.
+func (r *rounds) ready(ctx context.Context) error {
+	return r.hall(ctx, "the town to be ready", func(st control.Status) bool {
+		d := st.Databases[0]
+		return st.Groups[0].Mode == "dc" && st.Verdict.Usable && d.Ready && d.Remote.Open && d.Replay != "0/0" && d.LagBytes < 1<<20 && (st.Paths[0].State == "up" && st.Paths[1].State == "up")
+	})
+}
+
+func (r *rounds) cut() time.Time {
+	at := time.Now()
+	for _, l := range r.Lines("both") {
+		l.Cut(lab.HallToDC)
+		l.Cut(lab.DCToHall)
+	}
+	return at
+}
+
+func (r *rounds) heal() {
+	for _, l := range r.Lines("both") {
+		l.Heal(lab.HallToDC)
+		l.Heal(lab.DCToHall)
+	}
+}
+
+// order gives an order and waits for its end.
+func (r *rounds) order(ctx context.Context, kind machine.OrderKind, count int32) error {
+	ctx, cancel := context.WithTimeout(ctx, readyBound)
+	defer cancel()
+	reply, err := r.Order(ctx, kind, town.Group, "bench", count)
+	if err == nil && !reply.OK {
+		err = fmt.Errorf("order %s refused: %s %v", kind, reply.Code, reply.Args)
+	}
+	return err
+}
+
+// back returns to the DC by order as soon as that is accepted, giving up what
+// orphans there are.
+func (r *rounds) back(ctx context.Context) error {
+	r.heal()
+	// The DC must have heard of our term, if it grew, and be fenced or open.
+	err := r.hall(ctx, "the DC to answer", func(st control.Status) bool {
+		d := st.Databases[0].Remote
+		return st.Verdict.Usable || st.Groups[0].Owner == "town-hall" && d.AgeS >= 0 && d.AgeS < 1 && !d.Open && d.Term >= st.Groups[0].Term
+	})
+	if err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go func() { done <- r.order(ctx, machine.SwitchDC, 0) }() // awaited below
+	tick := time.NewTicker(lookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case err := <-done:
+			if err != nil {
+				return err
+			}
+			return r.ready(ctx)
+		case <-tick.C:
+		}
+		st, err := r.Status(ctx, r.Hall)
+		if err != nil {
+			continue // the order's end decides
+		}
+		for _, x := range st.Groups[0].Blocks {
+			if strings.Contains(x.Code, "orphan") {
+				_, _ = r.Order(ctx, machine.AcceptOrphans, town.Group, "bench", int32(st.Databases[0].Orphans)) // asked again while it waits
+			}
+		}
+	}
+}
+
+// crew is who works at the counter in every measurement of an outage, here and
+// at the peers: a reader who waits, three who give up soon and try again, and
+// a writer.
+func crew(w *town.World) []ledger.Clerk { return crewFrom(w.Clients) }
+
+func crewFrom(clients []*lab.Host) []ledger.Clerk {
+	const soon = 150 * time.Millisecond
+	out := []ledger.Clerk{
+		{Name: "patient", Mix: ledger.Reader(), ConnectTimeout: 3 * time.Second, Timeout: 3 * time.Second},
+		{Name: "writer", Mix: ledger.Writer(), ConnectTimeout: soon, Timeout: soon},
+	}
+	for i := range 3 {
+		out = append(out, ledger.Clerk{Name: fmt.Sprintf("hasty-%d", i), Mix: ledger.Reader(), ConnectTimeout: soon, Timeout: soon, Pause: 10 * time.Millisecond})
+	}
+	for i := range out {
+		out[i].Conn, out[i].Dial = town.StableDSN, clients[i%len(clients)].Dial
+	}
+	return out
+}
+
+// settle lets the clerks get into their stride.
+func settle(ctx context.Context) error {
+	select {
+	case <-time.After(700 * time.Millisecond):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// seen waits for an operation of the clerks; the clerks must not be able to do
+// it before the wait begins, or must repeat it.
+func (r *rounds) seen(ctx context.Context, keep func(ledger.Op) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, moveBound)
+	defer cancel()
+	_, err := r.Recorder.Wait(ctx, keep)
+	return err
+}
+
+func localRead(op ledger.Op) bool  { return ledger.GoodRead(op) && town.Local(op) }
+func localWrite(op ledger.Op) bool { return ledger.GoodWrite(op) && town.Local(op) }
+func dcRead(op ledger.Op) bool     { return ledger.GoodRead(op) && town.AtDC(op) }
+func dcWrite(op ledger.Op) bool    { return ledger.GoodWrite(op) && town.AtDC(op) }
+func by(name string, keep func(ledger.Op) bool) func(ledger.Op) bool {
+	return func(op ledger.Op) bool { return op.Clerk == name && keep(op) }
+}
+
+// repeat runs a round n times.
+func (b *bench) repeat(ctx context.Context, round func(i int) error) error {
+	for i := range b.runs {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := round(i); err != nil {
+			return fmt.Errorf("round %d: %w", i+1, err)
+		}
+	}
+	return nil
+}
