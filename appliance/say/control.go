@@ -3,6 +3,7 @@ package say
 // control: answers of the local socket.
 var control = map[string]row{
 	"access-refused":    {"user {0} may not do this; role {1} is needed", "利用者 {0} には権限がありません（必要な役割：{1}）"},
+	"agent-stopping":    {"the agent is stopping; ask again after its start", "エージェントは停止処理中です。起動後に再度実行してください"},
 	"agent-unreachable": {"the agent doesn't answer: {0}; is it running?", "エージェントが応答しません：{0}（稼働を確認してください）"},
 	"bad-answer":        {"the agent's answer can't be read: {0}", "エージェントの応答を解釈できません：{0}"},
 	"bad-request":       {"the request can't be read: {0}", "要求を解釈できません：{0}"},

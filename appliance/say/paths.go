@@ -4,7 +4,6 @@ package say
 var paths = map[string]row{
 	"carrier-down":     {"no carrier: check the cable", "リンク断：ケーブルを確認してください"},
 	"carrier-up":       {"carrier", "リンクあり"},
-	"path-down":        {"no heartbeat arrives", "ハートビートが届きません"},
 	"place-dc-edge":    {"the data centre's edge", "データセンター側装置"},
 	"place-dc-service": {"the service in the data centre", "データセンター内のサービス"},
 	"place-line":       {"the line", "回線"},

@@ -1,29 +1,40 @@
 // Package say holds the words for people: one row per code, in English and
 // Japanese. Everything else in the program speaks in codes with arguments.
 // It never decides what to say. Start reading at Text; rows stand in one file
-// per domain, one line per entry, sorted.
+// per domain, one line per entry, sorted. TestEveryCode finds the codes in the
+// sources and demands a row for each.
 package say
 
 import (
 	"maps"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 )
 
-// row is English, then Japanese. {0}, {1}... stand for the arguments.
+// row is English, then Japanese. Forms in a sentence:
+//
+//	{0}        argument 0
+//	{=0}       argument 0 is a code itself: its sentence
+//	{role-=0}  likewise; the code is "role-" and the argument
+//	{=0+}      likewise; the arguments behind it belong to that code
+//	{*}        all arguments without a place, with commas between
+//	{}         arguments without a place are left out
+//	<... {0}>  only where every argument named in it is there and not empty
 type row [2]string
 
 func domains() []map[string]row {
-	return []map[string]row{config, console, control, databases, files, paths, steering, supervision}
+	return []map[string]row{advice, agent, config, console, control, databases, databaseHost, files, machine, orders, paths, probes, server, steering, supervision, verdict}
 }
 
 // Languages are the values that lang takes.
 func Languages() []string { return []string{"en", "ja"} }
 
 // Text is the sentence for code in lang ("en" or "ja"; anything else reads as
-// "en"). An unknown code, or an argument without a place in the sentence, is
-// shown as it is, so that nothing is ever hidden from the reader.
+// "en"). An unknown code is shown as it is, and so is an argument without a
+// place, unless the sentence says otherwise, so that nothing is hidden from the
+// reader; a missing argument reads "?".
 func Text(lang, code string, args ...string) string {
 	if code == "" {
 		return ""
@@ -36,16 +47,87 @@ func Text(lang, code string, args ...string) string {
 	if lang == "ja" {
 		s = r[1]
 	}
-	var rest []string
-	pairs := make([]string, 0, 2*len(args))
+	rest, list, drop := without(s, args)
+	s = section.ReplaceAllStringFunc(s, func(in string) string {
+		for _, m := range place.FindAllStringSubmatch(in, -1) {
+			if argument(args, m[2]) == "" {
+				return ""
+			}
+		}
+		return in[1 : len(in)-1]
+	})
+	s = form.ReplaceAllStringFunc(s, func(in string) string {
+		switch in {
+		case "{}":
+			return ""
+		case "{*}":
+			return strings.Join(rest, ", ")
+		}
+		m := place.FindStringSubmatch(in)
+		arg := argument(args, m[2])
+		if m[1] == "" && arg == "" && !has(args, m[2]) {
+			return "?"
+		}
+		switch prefix, isCode := strings.CutSuffix(m[1], "="); {
+		case !isCode:
+			return arg
+		case arg == "":
+			return "?"
+		case m[3] != "":
+			n, _ := strconv.Atoi(m[2])
+			return Text(lang, prefix+arg, args[n+1:]...)
+		default:
+			return Text(lang, prefix+arg)
+		}
+	})
+	if list || drop {
+		return s
+	}
+	return withRest(s, rest)
+}
+
+// Note is one line of the journal in lang: what it is about, and the sentence.
+func Note(lang, subject, code string, args []string) string {
+	return strings.TrimPrefix(subject+": "+Text(lang, code, args...), ": ")
+}
+
+var (
+	form    = regexp.MustCompile(`\{[^{}]*\}`)
+	place   = regexp.MustCompile(`\{([a-z.-]*=)?(\d+)(\+?)\}`)
+	section = regexp.MustCompile(`<[^<>]*>`)
+)
+
+// without gives the arguments that have no place in s, and whether s lists
+// them or drops them.
+func without(s string, args []string) (rest []string, list, drop bool) {
+	placed := make([]bool, len(args))
+	for _, m := range place.FindAllStringSubmatch(s, -1) {
+		n, _ := strconv.Atoi(m[2])
+		for i := n; i < len(args); i++ {
+			placed[i] = true
+			if m[3] == "" {
+				break
+			}
+		}
+	}
 	for i, a := range args {
-		place := "{" + strconv.Itoa(i) + "}"
-		if !strings.Contains(s, place) {
+		if !placed[i] && a != "" {
 			rest = append(rest, a)
 		}
-		pairs = append(pairs, place, a)
 	}
-	return withRest(strings.NewReplacer(pairs...).Replace(s), rest)
+	return rest, strings.Contains(s, "{*}"), strings.Contains(s, "{}")
+}
+
+func has(args []string, n string) bool {
+	i, _ := strconv.Atoi(n)
+	return i < len(args)
+}
+
+func argument(args []string, n string) string {
+	if i, _ := strconv.Atoi(n); i < len(args) {
+		return args[i]
+	}
+	return ""
 }
 
 func withRest(s string, args []string) string {

@@ -13,7 +13,8 @@ import (
 )
 
 func TestRows(t *testing.T) {
-	place := regexp.MustCompile(`\{\d+\}`)
+	place := regexp.MustCompile(`\{[^{}]*\}`)
+	known := regexp.MustCompile(`^\{(|\*|([a-z.-]*=)?\d\+?)\}$`)
 	places := func(s string) []string {
 		p := place.FindAllString(s, -1)
 		slices.Sort(p)
@@ -31,6 +32,16 @@ func TestRows(t *testing.T) {
 			}
 			if !slices.Equal(places(r[0]), places(r[1])) {
 				t.Errorf("%s: placeholders %v and %v", code, places(r[0]), places(r[1]))
+			}
+			for _, s := range r {
+				for _, p := range places(s) {
+					if !known.MatchString(p) {
+						t.Errorf("%s: %s is no form of a place", code, p)
+					}
+				}
+				if strings.Count(s, "<") != strings.Count(s, ">") {
+					t.Errorf("%s: a section that doesn't end", code)
+				}
 			}
 			if strings.ContainsFunc(r[0], func(c rune) bool { return c > unicode.MaxASCII }) {
 				t.Errorf("%s: English beyond ASCII: a serial terminal may not show it", code)
@@ -57,7 +68,11 @@ func TestSorted(t *testing.T) {
 			if !ok {
 				return true
 			}
-			if m, ok := lit.Type.(*ast.MapType); !ok || m.Value.(*ast.Ident).Name != "row" {
+			m, ok := lit.Type.(*ast.MapType)
+			if !ok {
+				return true
+			}
+			if v, ok := m.Value.(*ast.Ident); !ok || v.Name != "row" {
 				return true
 			}
 			last, line := "", 0

@@ -1,0 +1,31 @@
+package say
+
+// agent: lines of the journal and alarms.
+var agent = map[string]row{
+	"agent-started":      {"the agent has started", "エージェントが起動しました"},
+	"alarm-cleared":      {"alarm over: {=0}{}", "警報解除：{=0}{}"},
+	"alarm-raised":       {"alarm< ({severity-=1})>: {=0}", "警報<（{severity-=1}）>：{=0}"},
+	"dual-write-window":  {"both sides may have taken writes for {0} at most<; the data centre closed {1} after it heard of us>", "両側で更新された可能性のある時間：最大 {0}<（データセンターは受信から {1} で遮断）>"},
+	"gate-failed":        {"clients can't be let in or kept out: the kernel refused; trying again<: {0}>", "接続の許可・遮断をカーネルが拒否しました。再試行します<：{0}>"},
+	"hold-false":         {"automatic moves are allowed again", "自動切替を再開しました"},
+	"hold-true":          {"an operator froze automatic moves", "運用者が自動切替を停止しました"},
+	"not-at-dc":          {"clients are not at the data centre", "データセンターを利用していません"},
+	"orphans-await":      {"the return waits for an operator: commits that only the data centre has", "切戻しが承認待ちです（データセンターだけにある更新）"},
+	"own-stall":          {"this box stood still for {0}: silence in that time proves nothing", "本装置が {0} 停止しました（この間の無応答は判定に使用しません）"},
+	"path-admin-down":    {"the other side has ended its heartbeats on purpose", "相手側がハートビートを意図的に停止しました"},
+	"path-carries":       {"traffic now takes {0}<, not {1}>", "経路 {0} を使用します<（{1} から変更）>"},
+	"path-down":          {"no heartbeat arrives", "ハートビートが届きません"},
+	"path-init":          {"heartbeats arrive here, not at the other side", "ハートビートは受信していますが、相手に届いていません"},
+	"path-up":            {"heartbeats arrive both ways", "ハートビート正常"},
+	"retire-failed":      {"connections of before the switch could not be removed; trying again{}", "切替前の接続を削除できません。再試行します{}"},
+	"retired":            {"{0} old connections removed, {1} silent clients reset<, the last after {2}>", "旧接続 {0} 件を削除、無応答の利用者 {1} 件をリセット<（最終 {2}）>"},
+	"service-not-proved": {"no answer through the clients' address<: {=0}>", "固定アドレス経由で応答がありません<：{=0}>"},
+	"service-proved":     {"answers through the clients' address<; {=0}>", "固定アドレス経由の応答を確認<（{=0}）>"},
+	"severity-critical":  {"critical", "重大"},
+	"severity-warning":   {"warning", "注意"},
+	"slot-lost":          {"the log that the other side needs is gone: it will be copied anew", "相手側に必要なログが残っていません。再複写します"},
+	"standby-lag":        {"the standby is further behind than allowed", "待機系の遅れが許容値を超えています"},
+	"standby-not-ready":  {"the standby could not serve reads now{}", "待機系が参照に応じられません{}"},
+	"state-not-saved":    {"the state can't be saved, nothing was changed: check the disk (space, faults){}", "状態を保存できません。変更していません。ディスクの空きと故障を確認してください{}"},
+	"steer-failed":       {"clients can't be steered: the kernel refused; trying again<: {0}>", "利用先の切替をカーネルが拒否しました。再試行します<：{0}>"},
+}
