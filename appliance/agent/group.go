@@ -38,6 +38,11 @@ type group struct {
 	opened   instant.Instant // when local writes began, for the dual-write window
 	window   bool            // the window is still open
 	noted    string          // last refusal of an order to a database host
+
+	// Memory that every step uses anew.
+	local    []machine.Local
+	remotes  []machine.Remote
+	evidence detect.Evidence
 }
 
 type service struct {
@@ -125,6 +130,7 @@ func (g *group) looked(a *Agent, e Looked) {
 func (g *group) facts(a *Agent, o *machine.Order) machine.Facts {
 	f := machine.Facts{Now: a.now, Wall: a.wallNow(), Verdict: g.verdict, PathUp: g.pathUp(a), Order: o}
 	f.Steered, f.SteeredEpoch = a.steer.of(g)
+	f.Local, f.Remote = g.local[:0], g.remotes[:0]
 	phase := uint8(g.machine.Record().Phase)
 	for _, c := range g.copies {
 		if c.opPhase != phase {
@@ -133,6 +139,7 @@ func (g *group) facts(a *Agent, o *machine.Order) machine.Facts {
 		f.Local = append(f.Local, machine.Local{Observation: c.obs, Ready: standby.Ready(c.obs), OpDone: c.opDone, Busy: a.lanes.busy["server/"+c.Name] != nil})
 		f.Remote = append(f.Remote, g.remote(a, c))
 	}
+	g.local, g.remotes = f.Local, f.Remote
 	return f
 }
 
@@ -153,7 +160,8 @@ func (g *group) pathUp(a *Agent) bool {
 
 // judge renews the verdict and notes a change of it.
 func (g *group) judge(a *Agent) {
-	e := detect.Evidence{Now: a.now, Started: a.started, Contact: a.net.contact, StalledAt: a.net.stalled}
+	e := detect.Evidence{Now: a.now, Started: a.started, Contact: a.net.contact, StalledAt: a.net.stalled,
+		Paths: g.evidence.Paths[:0], Services: g.evidence.Services[:0], Databases: g.evidence.Databases[:0]}
 	for i := range a.net.paths {
 		p := &a.net.paths[i]
 		e.Paths = append(e.Paths, detect.PathEvidence{Name: p.Name, State: p.session.Seen(), Since: p.session.Since(), NoCarrier: a.net.links[p.Link]})
@@ -168,6 +176,7 @@ func (g *group) judge(a *Agent) {
 		s, ok := a.relay.databases[c.Group+"/"+c.Name]
 		e.Databases = append(e.Databases, detect.DatabaseEvidence{Name: c.Name, Heard: ok, Age: a.now.Sub(s.at), State: s.state})
 	}
+	g.evidence = e
 	v := a.judge().Judge(e)
 	if v.Usable != g.verdict.Usable || v.Unusable != g.verdict.Unusable || v.Reason != g.verdict.Reason || !slices.Equal(v.Args, g.verdict.Args) {
 		if v.Unusable != g.verdict.Unusable {

@@ -16,6 +16,7 @@ type steering struct {
 	spec      *Spec
 	table     steer.Table // as the kernel last confirmed
 	known     bool
+	want      []steer.Entry     // memory that every step uses anew
 	retired   map[string]uint16 // group → epoch for which older connections were removed
 	addresses []spec.Address
 	addressed bool
@@ -71,7 +72,7 @@ func (a *Agent) steerAll() {
 	if a.now < s.retryAt {
 		return
 	}
-	var want steer.Table
+	want := steer.Table{Entries: s.want[:0]}
 	var retire []string
 	retiring := map[string]uint16{}
 	moved := map[*group]bool{}
@@ -100,10 +101,12 @@ func (a *Agent) steerAll() {
 		}
 		return x.Stable.Compare(y.Stable)
 	})
+	s.want = want.Entries
 	if s.known && slices.Equal(want.Entries, s.table.Entries) {
-		a.retire(want, retire, retiring)
+		a.retire(s.table, retire, retiring)
 		return
 	}
+	want.Entries = slices.Clone(want.Entries)
 	a.issue("steer", 0, 5*time.Second, Steer{Table: want}, func(d Done) {
 		s.known = d.Outcome == OK
 		if !s.known {

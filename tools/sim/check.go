@@ -179,7 +179,7 @@ func (w *world) checkMove(g *group, old, now machine.Record) {
 		w.fail("4: %s went from %s to %s by itself under hold", g.name, old.Phase, now.Phase)
 	}
 	if out {
-		g.watch.moved = w.now
+		g.watch.moved = w.now - (w.nodes[hall].wall(w.now) - now.Since) // it may have been saved late
 		g.watch.moves++
 	}
 	if old.Phase == machine.LocalRead && now.Phase == machine.LeavingRead && g.watch.moved > 0 && !w.checks.jumped {
@@ -277,7 +277,7 @@ func (w *world) checkReads(n *node, g *group, e *steer.Entry) {
 	}
 	detection := w.plan.interval * int64(w.plan.mult)
 	bound := 6*detection + 7*sec + w.plan.look
-	if c.severe && w.now-n.bootedAt > 3*detection+5*sec+(w.now-c.unread) {
+	if c.severe && c.unread-n.stalledAt > 4*detection && w.now-n.bootedAt > 3*detection+5*sec+(w.now-c.unread) {
 		bound = detection*5/4 + w.plan.look + 500*ms
 	}
 	if w.now-c.unread > bound {

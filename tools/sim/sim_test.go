@@ -40,6 +40,12 @@ func TestSameSeedSameTranscript(t *testing.T) {
 	}
 }
 
+func BenchmarkSeed(b *testing.B) {
+	for i := range b.N {
+		newWorld(uint64(i + 1)).run()
+	}
+}
+
 // TestRegressions replays the seeds that once found a real bug.
 func TestRegressions(t *testing.T) {
 	list, err := os.ReadFile("regressions.txt")
