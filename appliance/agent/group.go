@@ -139,6 +139,7 @@ func (g *group) facts(a *Agent, o *machine.Order) machine.Facts {
 		f.Local = append(f.Local, machine.Local{Observation: c.obs, Ready: standby.Ready(c.obs), OpDone: c.opDone, Busy: a.lanes.busy["server/"+c.Name] != nil})
 		f.Remote = append(f.Remote, g.remote(a, c))
 	}
+	f.Listening = !a.net.contact && a.now.Sub(a.started) < a.judge().BootGrace
 	g.local, g.remotes = f.Local, f.Remote
 	return f
 }

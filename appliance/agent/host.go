@@ -49,7 +49,7 @@ func newHost(a *Agent, d Database, s Started) *host {
 		}
 	}
 	h := &host{Database: d, machine: machine.NewDatabase(d.Never, rec, a.now), listed: -1}
-	if epoch, open := s.Gates[d.Name]; open && epoch == rec.Epoch {
+	if epoch, open := s.Gates[d.Name]; open && epoch == rec.Epoch && rec.Phase == machine.Serving {
 		h.serving = true
 		h.gate, h.gated = steer.Gate{Name: d.Name, Port: d.Port, Open: true, Epoch: epoch, Peers: d.Peers}, true
 	}

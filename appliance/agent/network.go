@@ -49,7 +49,7 @@ func (n *network) start(a *Agent) {
 func (n *network) detection() time.Duration {
 	var d time.Duration
 	for _, p := range n.paths {
-		d = max(d, p.Interval*time.Duration(p.Mult))
+		d = max(d, detect.DetectionTime(p.Interval, p.Mult))
 	}
 	return d
 }

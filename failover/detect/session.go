@@ -119,10 +119,17 @@ func (s *Session) Receive(now instant.Instant, m *Message) (fresh bool, err erro
 	s.echoed = max(s.echoed, m.EchoSeq)
 	s.measure(transit)
 	s.peerState = m.State
-	s.detect = m.Interval * time.Duration(m.Mult)
+	s.detect = DetectionTime(m.Interval, m.Mult)
 	s.expireAt = now.Add(s.detect)
 	s.follow(now, m.State)
 	return true, nil
+}
+
+// DetectionTime is the silence after which a path is down: Interval × Mult as in
+// RFC 5880, 6.8.4, and half an interval more, so that a gap of Mult-1
+// intervals, with the wait for the next message behind it, is none.
+func DetectionTime(interval time.Duration, mult uint8) time.Duration {
+	return interval*time.Duration(mult) + interval/2
 }
 
 // proof says whether m echoes a message that we sent a moment ago, and how
@@ -157,7 +164,7 @@ func (s *Session) greet(now instant.Instant, m *Message) {
 		s.enter(now, Init)
 	}
 	if s.state == Init {
-		s.expireAt = now.Add(m.Interval * time.Duration(m.Mult))
+		s.expireAt = now.Add(DetectionTime(m.Interval, m.Mult))
 	}
 }
 

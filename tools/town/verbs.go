@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -54,8 +55,9 @@ func (w *World) restart(ctx context.Context, s lab.Step) error {
 	if err := h.Kill(s.Args[0], syscall.SIGKILL); err != nil {
 		return err
 	}
-	for { // the new one answers
-		if _, err := w.Status(ctx, h); err == nil {
+	for { // the new one answers, and has looked at its servers
+		st, err := w.Status(ctx, h)
+		if err == nil && !slices.ContainsFunc(st.Databases, func(d control.Database) bool { return d.Role == "unknown" }) {
 			return nil
 		}
 		if err := pause(ctx, pollEvery); err != nil {
