@@ -159,6 +159,7 @@ type Facts struct {
 	Verdict      detect.Verdict
 	UsableFor    time.Duration // how long the verdict has been "usable" without a break
 	PathUp       bool
+	Listening    bool     // just started: that nothing was heard means nothing yet
 	Local        []Local  // in the order of Policy.Databases
 	Remote       []Remote // likewise
 	Steered      Target   // as the kernel last confirmed

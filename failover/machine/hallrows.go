@@ -62,7 +62,7 @@ var hallRows = []row{
 		v.next.Owner = detect.Hall
 		v.next.Loss = Loss{Known: true}
 	}},
-	{[]Phase{CatchingUp}, "log-incomplete", func(v *view) bool { return v.inPhase() >= catchUpBound || !v.reachable() }, Promoting, func(v *view) {
+	{[]Phase{CatchingUp}, "log-incomplete", func(v *view) bool { return v.inPhase() >= catchUpBound || !v.reachable() && !v.Listening }, Promoting, func(v *view) {
 		v.next.Owner = detect.Hall
 		v.next.Loss = v.gap()
 	}},
@@ -72,16 +72,16 @@ var hallRows = []row{
 	// A heartbeat between the order and the promotion: the voucher is worth
 	// nothing while the DC answers and does not confirm.
 	{[]Phase{Promoting}, "fence-not-confirmed", func(v *view) bool {
-		return !v.mayPromote() && !v.anyLocal(standby.Primary) && !v.busy() && v.inPhase() >= fenceBound
+		return !v.mayPromote() && !v.Listening && !v.touched() && !v.busy() && v.inPhase() >= fenceBound
 	}, LocalRead, (*view).giveBack},
 	{[]Phase{Promoting}, "standby-not-ready", func(v *view) bool {
-		return !v.promotable() && !v.anyLocal(standby.Primary) && !v.busy() && v.inPhase() >= fenceBound
+		return !v.promotable() && !v.touched() && !v.busy() && v.inPhase() >= fenceBound
 	}, LocalRead, (*view).giveBack},
 	{[]Phase{Promoting}, "fence-confirmed", func(v *view) bool { return !v.rec.Confirmed && v.fenced() }, Promoting, func(v *view) { v.next.Confirmed = true }},
 
 	// The return.
 	{[]Phase{LocalWrite}, "dc-usable", func(v *view) bool {
-		return v.Policy.AutoBack && !v.rec.Hold && v.returnable() && v.stableFor() >= v.HoldDown(v.Wall)
+		return v.Policy.AutoBack && !v.rec.Pinned && !v.rec.Hold && v.returnable() && v.stableFor() >= v.HoldDown(v.Wall)
 	}, Rejoining, nil},
 	{[]Phase{Rejoining}, "dc-follows", func(v *view) bool { return v.ops() && v.following(settledLag) && (!v.rec.Hold || v.pending != nil) }, Settling, nil},
 	{[]Phase{Settling}, "settled", func(v *view) bool { return v.ops() && v.following(settledLag) }, Parking, nil},
@@ -136,7 +136,7 @@ var orderRows = []orderRow{
 		v.moveByOrder()
 		v.next.Pinned = true
 	}, Waits: true},
-	{Kind: SwitchLocal, From: []Phase{Rejoining, Settling, Parking, Draining, Stopping, Handing}, To: to(LocalWrite), Waits: true},
+	{Kind: SwitchLocal, From: []Phase{Rejoining, Settling, Parking, Draining, Stopping, Handing}, To: to(LocalWrite), Then: func(v *view) { v.next.Pinned = true }, Waits: true},
 
 	{Kind: SwitchDC, From: []Phase{AtDC}, To: stay},
 	{Kind: SwitchDC, From: []Phase{LocalRead}, Refuse: func(v *view) (string, []string) {
@@ -150,7 +150,7 @@ var orderRows = []orderRow{
 			return "refused-dc-unreachable", nil
 		}
 		return "", nil
-	}, To: to(Rejoining), Waits: true},
+	}, To: to(Rejoining), Then: func(v *view) { v.next.Pinned = false }, Waits: true},
 
 	{Kind: Write, From: []Phase{LocalWrite}, To: stay},
 	{Kind: Write, From: []Phase{AtDC, LocalRead}, Refuse: (*view).refuseWrite, To: func(v *view) Phase {

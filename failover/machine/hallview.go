@@ -127,15 +127,6 @@ func (v *view) locals(r standby.Role) bool {
 	return true
 }
 
-func (v *view) anyLocal(r standby.Role) bool {
-	for _, l := range v.Local {
-		if l.Observation.Role == r {
-			return true
-		}
-	}
-	return false
-}
-
 func (v *view) busy() bool {
 	for _, l := range v.Local {
 		if l.Busy {
@@ -185,9 +176,25 @@ func (v *view) fenced() bool {
 }
 
 // mayPromote: authority is ours to use now. A DC that answers must have
-// confirmed; one that doesn't answer was vouched for.
+// confirmed; one that doesn't answer was vouched for, and after a start it is
+// given the time to be heard.
 func (v *view) mayPromote() bool {
-	return v.rec.Confirmed || v.rec.Voucher != nil && !v.reachable()
+	return v.rec.Confirmed || v.rec.Voucher != nil && !v.reachable() && !v.Listening
+}
+
+// touched: a local server is, or may be, on a timeline of its own already,
+// running or not.
+func (v *view) touched() bool {
+	for _, l := range v.Local {
+		switch o := l.Observation; o.Role {
+		case standby.Absent, standby.Unusable:
+		default:
+			if o.Role == standby.Primary || !o.Signal {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // caughtUp: we hold all that the cleanly stopped DC ever wrote.
