@@ -40,6 +40,7 @@ type server struct {
 	addr string // where it listens
 	port string
 	data string
+	led  *ledger.Ledger // for a clerk of its own; the numbers of writes stay unique
 }
 
 func (b *bench) plain(ctx context.Context, name string) (p *plain, err error) {
@@ -62,8 +63,8 @@ func (b *bench) plain(ctx context.Context, name string) (p *plain, err error) {
 	if err := lab.WritePKI(filepath.Join(p.Dir, "pki")); err != nil {
 		return nil, err
 	}
-	p.dc = &server{p.DB, lab.DB4, "5432", filepath.Join(p.DB.StateDir(), "data")}
-	p.hall = &server{p.Hall, lab.Hall4, hallPort, filepath.Join(p.Hall.StateDir(), "data")}
+	p.dc = &server{host: p.DB, addr: lab.DB4, port: "5432", data: filepath.Join(p.DB.StateDir(), "data")}
+	p.hall = &server{host: p.Hall, addr: lab.Hall4, port: hallPort, data: filepath.Join(p.Hall.StateDir(), "data")}
 	if err := p.databases(ctx); err != nil {
 		return nil, err
 	}
@@ -72,25 +73,30 @@ func (b *bench) plain(ctx context.Context, name string) (p *plain, err error) {
 
 // databases makes the primary with the ledger, and its standby.
 func (p *plain) databases(ctx context.Context) error {
-	if err := p.dc.postgres(ctx, "initdb", "-D", p.dc.data, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"); err != nil {
-		return err
-	}
-	if err := p.dc.start(ctx, nil); err != nil {
-		return err
-	}
-	if err := p.dc.ask(ctx, func(c *pgx.Conn) error {
-		_, err := c.Exec(ctx, "set password_encryption = 'scram-sha-256'; create role clerk login superuser password 'counter'")
-		if err == nil {
-			err = ledger.Generate(ctx, c, ledger.Small(), 1)
-		}
-		return err
-	}); err != nil {
+	if err := p.dc.make(ctx); err != nil {
 		return err
 	}
 	if err := p.hall.postgres(ctx, "pg_basebackup", "-D", p.hall.data, "-h", lab.DB4, "-U", "postgres", "-X", "stream", "-c", "fast", "--no-sync"); err != nil {
 		return err
 	}
 	return p.hall.start(ctx, p.dc)
+}
+
+// make makes the server, starts it and loads the ledger.
+func (s *server) make(ctx context.Context, options ...string) error {
+	if err := s.postgres(ctx, "initdb", "-D", s.data, "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"); err != nil {
+		return err
+	}
+	if err := s.start(ctx, nil, options...); err != nil {
+		return err
+	}
+	return s.ask(ctx, func(c *pgx.Conn) error {
+		_, err := c.Exec(ctx, "set password_encryption = 'scram-sha-256'; create role clerk login superuser password 'counter'")
+		if err == nil {
+			err = ledger.Generate(ctx, c, ledger.Small(), 1)
+		}
+		return err
+	})
 }
 
 // postgres runs one of PostgreSQL's programs on the server's host.
@@ -103,12 +109,12 @@ func (s *server) postgres(ctx context.Context, program string, args ...string) e
 }
 
 // start starts the server and waits until it answers; a standby follows up.
-func (s *server) start(ctx context.Context, up *server) error {
+func (s *server) start(ctx context.Context, up *server, options ...string) error {
 	hba := "local all all trust\nhost replication postgres all trust\nhost all postgres all trust\nhost all all all scram-sha-256\n"
 	if err := os.WriteFile(filepath.Join(s.data, "pg_hba.conf"), []byte(hba), 0o644); err != nil {
 		return err
 	}
-	pki := filepath.Join(filepath.Dir(filepath.Dir(s.host.Dir)), filepath.Base(filepath.Dir(s.host.Dir)), "pki")
+	pki := filepath.Join(filepath.Dir(s.host.Dir), "pki")
 	for _, f := range []string{"service.pem", "service-key.pem"} {
 		b, err := os.ReadFile(filepath.Join(pki, f))
 		if err != nil {
@@ -119,8 +125,8 @@ func (s *server) start(ctx context.Context, up *server) error {
 		}
 	}
 	argv := []string{pgBin + "postgres", "-D", s.data, "-k", "/tmp", "-p", s.port}
-	for _, o := range []string{"listen_addresses=" + s.addr, "unix_socket_directories=", "ssl=on", "ssl_cert_file=service.pem", "ssl_key_file=service-key.pem",
-		"max_connections=300", "wal_keep_size=512MB", "hot_standby=on", "jit=off", "wal_retrieve_retry_interval=100ms"} {
+	for _, o := range append(options, "listen_addresses="+s.addr, "unix_socket_directories=", "ssl=on", "ssl_cert_file=service.pem", "ssl_key_file=service-key.pem",
+		"max_connections=300", "wal_keep_size=512MB", "hot_standby=on", "jit=off", "wal_retrieve_retry_interval=100ms") {
 		argv = append(argv, "-c", o)
 	}
 	if up != nil {
