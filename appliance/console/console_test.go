@@ -25,21 +25,27 @@ func cut() control.Status {
 	now := time.Date(2026, 11, 22, 13, 5, 0, 0, time.FixedZone("JST", 9*3600))
 	return control.Status{
 		Site: "hinata-cho", Role: "town-hall", Time: now, UptimeS: 260000,
-		Verdict: control.Verdict{Place: "line", Reason: "path-down", SinceS: 200},
+		Verdict: control.Verdict{Place: "line", Reason: "verdict.no-answer", Args: []string{"main", "alt"}, SinceS: 200},
 		Paths: []control.Path{
 			{Name: "main", Peer: "dc-edge", State: "down", SinceS: 200, Loss: 1, Interface: "wan", Carrier: true},
 			{Name: "alt", Peer: "dc-edge", State: "down", SinceS: 199, Loss: 1, Interface: "alt"},
 		},
 		Groups: []control.Group{{
-			Name: "resident", Mode: "local-read", Owner: "dc", Term: 3, Since: now.Add(-199 * time.Second), Reason: "path-down",
-			Blocks: []control.Reason{{Code: "path-down"}}, HoldDownLeftS: 82, ReadAgeS: 201, Loss: "unknown",
+			Name: "resident", Mode: "local-read", Owner: "dc", Term: 3, Since: now.Add(-199 * time.Second), Reason: "verdict.no-answer", Args: []string{"main", "alt"},
+			Blocks: []control.Reason{{Code: "verdict.no-answer", Args: []string{"main", "alt"}}},
+			Advice: control.Reason{Code: "advice-write", Args: []string{"resident"}}, ReadAgeS: 201, Loss: "unknown",
 		}},
-		Services: []control.Service{{Name: "resident-db", Group: "resident", Stable: "192.168.50.10:5432", Target: "local", Endpoint: "127.0.0.1:5501", Probe: control.Probe{Fails: 12, Error: "place-line"}}},
+		Services: []control.Service{{Name: "resident-db", Group: "resident", Stable: "192.168.50.10:5432", Target: "local", Endpoint: "127.0.0.1:5501", Probe: control.Probe{Fails: 12, Error: "timeout"}}},
 		Databases: []control.Database{{
 			Name: "resident", Group: "resident", Role: "standby", Timeline: 1, Flush: "0/3000148", Replay: "0/3000148",
 			LagBytes: 12288, LagS: 2.4, Ready: true, RestartReady: true, CopyPercent: 100, Remote: control.Remote{Role: "primary", Term: 3, Open: true, AgeS: 200, Flush: "0/3003148"},
 		}},
-		Alarms: []control.Alarm{{ID: "path-down", Subject: "main", Severity: "warning", SinceS: 200}},
+		Alarms: []control.Alarm{
+			{ID: "not-at-dc", Subject: "hinata-cho/resident", Severity: "warning", SinceS: 199},
+			{ID: "path-down", Subject: "main", Severity: "warning", SinceS: 200},
+			{ID: "path-down", Subject: "alt", Severity: "warning", SinceS: 199},
+			{ID: "dc-unusable", Subject: "hinata-cho/resident", Severity: "critical", SinceS: 199},
+		},
 	}
 }
 
@@ -128,7 +134,7 @@ func TestStatusStaysSmall(t *testing.T) {
 		g := st.Groups[0]
 		g.Name = fmt.Sprint("group-", i)
 		st.Groups = append(st.Groups, g)
-		st.Alarms = append(st.Alarms, control.Alarm{ID: "standby-slot-lost", Subject: g.Name})
+		st.Alarms = append(st.Alarms, control.Alarm{ID: "slot-lost", Severity: fmt.Sprint(i), Subject: g.Name})
 	}
 	st.Groups[0].Mode = "dc"
 	st.Groups[0].Blocks = nil

@@ -12,7 +12,8 @@ const screen = 80
 // labelMost is the widest label that others are aligned to.
 const labelMost = 22
 
-// sheet is lines of a label and a value, values aligned and wrapped.
+// sheet is lines of a label and a value, values aligned and wrapped; a value
+// may have lines of its own.
 type sheet struct{ rows [][2]string }
 
 func (s *sheet) add(label, value string) { s.rows = append(s.rows, [2]string{label, value}) }
@@ -32,14 +33,15 @@ func (s *sheet) text() string {
 			continue
 		}
 		first := r[0] + strings.Repeat(" ", max(2, column-width(r[0])))
-		for i, line := range wrap(r[1], screen-column) {
-			if i > 0 || width(first) > column {
-				if i == 0 {
-					b.WriteString(r[0] + "\n")
-				}
+		if width(first) > column {
+			b.WriteString(r[0] + "\n")
+			first = strings.Repeat(" ", column)
+		}
+		for part := range strings.Lines(r[1]) {
+			for _, line := range wrap(strings.TrimRight(part, "\n"), screen-column) {
+				b.WriteString(first + line + "\n")
 				first = strings.Repeat(" ", column)
 			}
-			b.WriteString(first + line + "\n")
 		}
 	}
 	return b.String()

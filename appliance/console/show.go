@@ -52,6 +52,7 @@ type page struct {
 
 func (p *page) say(code string, args ...string) string { return say.Text(p.lang, code, args...) }
 
+// row is an indented line; without a label it goes on with the one above.
 func (p *page) row(label, value string) { p.add("  "+p.say(label), value) }
 
 // rowIf leaves a line out when there is nothing to say.
@@ -61,13 +62,6 @@ func (p *page) rowIf(label, value string) {
 	}
 }
 
-func (p *page) yesNo(b bool) string {
-	if b {
-		return p.say("yes")
-	}
-	return p.say("no")
-}
-
 func (p *page) ago(seconds float64) string { return p.say("ago", span(p.lang, seconds)) }
 
 func (p *page) reasons(all []control.Reason) string {
@@ -75,51 +69,74 @@ func (p *page) reasons(all []control.Reason) string {
 	for _, r := range all {
 		s = append(s, p.say(r.Code, r.Args...))
 	}
+	return p.list(s...)
+}
+
+// list, pair and aside put words together as each language does.
+func (p *page) list(s ...string) string {
+	if p.lang == "ja" {
+		return strings.Join(s, "、")
+	}
 	return strings.Join(s, "; ")
+}
+
+func (p *page) pair(what, how string) string {
+	if p.lang == "ja" {
+		return what + "：" + how
+	}
+	return what + ": " + how
+}
+
+func (p *page) aside(s string) string {
+	if p.lang == "ja" {
+		return "（" + s + "）"
+	}
+	return " (" + s + ")"
 }
 
 // since is a wall time with its distance, in the box's own zone.
 func (p *page) since(g *control.Group) string {
-	return clock(g.Since.In(p.Time.Location())) + " (" + p.ago(p.Time.Sub(g.Since).Seconds()) + ")"
+	return clock(g.Since.In(p.Time.Location())) + p.aside(p.ago(p.Time.Sub(g.Since).Seconds()))
 }
 
-// advice is the agent's word, or else what always helps in a mode.
+// advice is what the operator can do; a command stands on a line of its own,
+// ready to be typed.
 func (p *page) advice(g *control.Group) string {
-	switch {
-	case g.Advice.Code != "":
-		return p.say(g.Advice.Code, g.Advice.Args...)
-	case g.Hold:
-		return p.say("hint-hold", g.Name)
-	case g.Mode == "dc":
-		return p.say("hint-all-well")
-	case g.Mode == "returning" && p.orphans(g) > 0:
-		return p.say("hint-orphans", fmt.Sprint(p.orphans(g)))
-	default:
-		return p.say("hint-"+g.Mode, g.Name)
+	s := p.say(g.Advice.Code, g.Advice.Args...)
+	if s == "" {
+		return p.say("advice-none")
 	}
+	if i := strings.Index(s, "komainu "); i > 0 {
+		s = strings.TrimRight(s[:i], " ") + "\n" + s[i:]
+	}
+	return s
 }
 
-func (p *page) orphans(g *control.Group) int {
-	n := 0
-	for _, d := range p.Databases {
-		if d.Group == g.Name {
-			n += max(0, d.Orphans)
-		}
+// state is where a group stands: its mode, what is under way, whether held. A
+// database host has no modes: there the phase says it.
+func (p *page) state(g *control.Group) string {
+	s := p.say("mode-" + g.Mode)
+	switch {
+	case p.Role == "dc-db":
+		s = p.say(g.Step)
+	case g.Step != "":
+		s = p.pair(s, p.say(g.Step))
 	}
-	return n
+	if g.Hold {
+		s += " [" + p.say("label-hold") + "]"
+	}
+	return s
 }
 
 // services is `show service`.
 func (p *page) services() {
 	for _, g := range p.Groups {
-		p.add(p.say("label-group")+" "+g.Name, "")
-		p.row("label-mode", p.say("mode-"+g.Mode))
+		p.add(p.say("label-group")+" "+g.Name, p.state(&g))
 		p.row("label-since", p.since(&g))
 		p.rowIf("label-reason", p.say(g.Reason, g.Args...))
-		p.row("label-term", fmt.Sprintf("%d (%s)", g.Term, p.say("owner-"+g.Owner)))
-		p.row("label-hold", p.yesNo(g.Hold))
+		p.row("label-term", p.say("term-owner", fmt.Sprint(g.Term), p.say("owner-"+g.Owner)))
 		if g.Flaps > 0 {
-			p.row("label-flaps", fmt.Sprint(g.Flaps))
+			p.row("label-flaps", p.say("flaps", fmt.Sprint(g.Flaps)))
 		}
 		p.rowIf("label-voucher", g.Voucher)
 		for _, s := range p.Services {
@@ -131,42 +148,106 @@ func (p *page) services() {
 			p.row("label-probe", p.probe(s.Probe))
 		}
 	}
+	if len(p.Groups) == 0 {
+		p.add(p.say("none-group"), "")
+	}
 }
 
+// probe shows the last question to the data centre; what didn't answer, not
+// even with an error of its own, has a word, else a SQLSTATE or HTTP status.
 func (p *page) probe(pr control.Probe) string {
 	if pr.OK {
-		return span(p.lang, pr.LastMs/1000)
+		return p.say("probe-good", span(p.lang, pr.LastMs/1000))
 	}
-	return strings.TrimSpace(fmt.Sprintf("%s (%d) %s", p.say("state-down"), pr.Fails, p.say(pr.Error)))
+	why := p.say(pr.Error)
+	switch {
+	case len(pr.Error) == 3 && pr.Error < "A":
+		why = "HTTP " + why
+	case len(pr.Error) == 5 && strings.ToUpper(pr.Error) == pr.Error:
+		why = "SQLSTATE " + why
+	}
+	if pr.Fails == 0 {
+		return p.say("probe-none")
+	}
+	return p.say("probe-bad", fmt.Sprint(pr.Fails), why)
 }
 
 // databases is `show database`.
 func (p *page) databases() {
 	for _, d := range p.Databases {
-		p.add(p.say("label-database")+" "+d.Name, "")
-		p.row("label-role", p.role(d.Role, d.Reason))
+		p.add(p.say("label-database")+" "+d.Name, p.role(d.Role, d.Reason))
+		p.row("label-group", d.Group)
+		if p.Role == "dc-db" {
+			p.hosted(&d)
+			continue
+		}
 		p.row("label-standby", p.ready(&d))
-		p.row("label-lag", size(d.LagBytes)+", "+span(p.lang, d.LagS))
-		p.row("label-position", d.Flush+" / "+d.Replay)
-		p.row("label-timeline", fmt.Sprint(d.Timeline))
+		if d.Role == "standby" && d.Remote.AgeS >= 0 {
+			p.row("label-lag", p.lag(&d))
+		}
+		p.row("label-position", p.position(&d))
 		p.row("label-sessions", fmt.Sprint(d.Sessions))
 		if d.Orphans > 0 {
 			p.row("label-orphans", fmt.Sprint(d.Orphans))
 		}
 		r := d.Remote
 		if r.AgeS < 0 {
-			p.row("label-remote", p.say("age-unknown"))
+			p.row("label-remote", p.say("never-heard"))
 			continue
 		}
-		p.row("label-remote", p.role(r.Role, "")+", "+p.say("label-term")+fmt.Sprintf(" %d, %s, ", r.Term, r.Flush)+p.ago(r.AgeS))
+		p.row("label-remote", p.list(p.role(r.Role, ""), p.say(r.Phase)))
+		p.row("", p.say("remote-said", fmt.Sprint(r.Term), r.Flush, p.ago(r.AgeS)))
 	}
+	if len(p.Databases) == 0 {
+		p.add(p.say("none-database"), "")
+	}
+}
+
+// hosted is a database on its host in the data centre.
+func (p *page) hosted(d *control.Database) {
+	door := "door-closed"
+	if d.Ready {
+		door = "door-open"
+	}
+	p.row("label-clients", p.say(door))
+	for _, g := range p.Groups {
+		if g.Name == d.Group && len(g.Blocks) > 0 {
+			p.row("label-closed-by", p.reasons(g.Blocks))
+		}
+	}
+	if d.CopyPercent < 100 {
+		p.row("label-progress", fmt.Sprint(d.CopyPercent, " %"))
+	}
+	p.row("label-position", p.position(d))
+	if d.Ready {
+		p.row("label-lag-hall", size(d.LagBytes))
+	}
+	p.row("label-sessions", fmt.Sprint(d.Sessions))
+	if d.Orphans > 0 {
+		p.row("label-orphans", fmt.Sprint(d.Orphans))
+	}
+}
+
+func (p *page) position(d *control.Database) string {
+	s := d.Flush
+	if d.Role == "standby" {
+		s = p.say("position", d.Flush, d.Replay)
+	}
+	return p.list(s, p.say("timeline", fmt.Sprint(d.Timeline)))
+}
+
+func (p *page) lag(d *control.Database) string {
+	if d.LagBytes == 0 && d.LagS == 0 {
+		return p.say("none")
+	}
+	return size(d.LagBytes) + ", " + span(p.lang, d.LagS)
 }
 
 func (p *page) role(role, reason string) string {
 	if reason == "" {
 		return p.say("role-" + role)
 	}
-	return p.say("role-"+role) + ": " + p.say(reason)
+	return p.pair(p.say("role-"+role), p.say(reason))
 }
 
 // ready answers: would it serve reads if the primary vanished now?
@@ -177,9 +258,12 @@ func (p *page) ready(d *control.Database) string {
 	case d.CopyPercent < 100:
 		return p.say("standby-copying", fmt.Sprint(d.CopyPercent))
 	case !d.Ready:
-		return strings.TrimSuffix(p.say("label-not-ready")+": "+p.reasons(d.ReadyReasons), ": ")
-	case !d.RestartReady:
-		return p.say("ready-not-restart")
+		if len(d.ReadyReasons) == 0 {
+			return p.say("label-not-ready")
+		}
+		return p.pair(p.say("label-not-ready"), p.reasons(d.ReadyReasons))
+	case len(d.ReadyReasons) > 0:
+		return p.say("ready-but", p.reasons(d.ReadyReasons))
 	default:
 		return p.say("ready")
 	}
@@ -188,17 +272,24 @@ func (p *page) ready(d *control.Database) string {
 // paths is `show path`.
 func (p *page) paths() {
 	for _, q := range p.Paths {
-		p.add(p.say("label-path")+" "+q.Name, "")
+		state := p.list(p.say("state-"+q.State), p.say("for", span(p.lang, q.SinceS)))
+		if q.Carries {
+			state = p.list(state, p.say("label-active"))
+		}
+		p.add(p.say("label-path")+" "+q.Name, state)
 		p.row("label-peer", q.Peer)
-		p.row("label-state", p.say("state-"+q.State)+", "+p.ago(q.SinceS))
-		p.row("label-rtt", fmt.Sprintf("%.1f ms", q.RTTMs))
-		p.row("label-packet-loss", fmt.Sprintf("%.1f %%", 100*q.Loss))
+		if q.State == "up" {
+			p.row("label-rtt", fmt.Sprintf("%.1f ms", q.RTTMs))
+			p.row("label-packet-loss", fmt.Sprintf("%.1f %%", 100*q.Loss))
+		}
 		carrier := "carrier-up"
 		if !q.Carrier {
 			carrier = "carrier-down"
 		}
-		p.row("label-interface", q.Interface+": "+p.say(carrier))
-		p.row("label-active", p.yesNo(q.Carries))
+		p.row("label-interface", p.pair(q.Interface, p.say(carrier)))
+	}
+	if len(p.Paths) == 0 {
+		p.add(p.say("none-path"), "")
 	}
 }
 

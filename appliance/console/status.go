@@ -1,7 +1,9 @@
 package console
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"komainu/appliance/control"
@@ -14,13 +16,16 @@ const statusMost = 2048
 // status is `show status`: why we are where we are, since when, how old the
 // standby is, what blocks the return, what to do. What doesn't fit is counted.
 func (p *page) status() {
-	p.add(p.say("label-site"), fmt.Sprintf("%s (%s)", p.Site, p.Role))
-	p.add(p.say("label-time"), fmt.Sprintf("%s, %s %s", clock(p.Time), p.say("label-uptime"), span(p.lang, p.UptimeS)))
-	p.add(p.say("label-usable"), p.verdict())
+	p.add(p.say("label-site"), p.Site+p.aside(p.say("box-"+p.Role)))
+	p.add(p.say("label-time"), p.say("time-uptime", clock(p.Time), span(p.lang, p.UptimeS)))
+	if p.Role == "town-hall" {
+		p.add(p.say("label-remote"), p.verdict())
+	}
+	p.addIf(p.say("label-lines"), p.lines())
 	left := 0
-	for _, a := range p.Alarms {
+	for _, a := range together(p.Alarms) {
 		if !p.fits(func(q *page) {
-			q.add(q.say("label-alarm"), q.say(a.ID)+" ["+a.Subject+"], "+q.ago(a.SinceS))
+			q.add(q.say("label-alarm"), q.say("alarm", q.say("severity-"+a.Severity), q.say(a.ID), strings.ReplaceAll(a.Subject, q.Site+"/", ""), span(q.lang, a.SinceS)))
 		}, statusMost/3) {
 			left++
 		}
@@ -39,6 +44,12 @@ func (p *page) status() {
 	}
 }
 
+func (p *page) addIf(label, value string) {
+	if value != "" {
+		p.add(label, value)
+	}
+}
+
 // fits adds what f adds, unless the page grows beyond most bytes.
 func (p *page) fits(f func(*page), most int) bool {
 	n := len(p.rows)
@@ -50,53 +61,102 @@ func (p *page) fits(f func(*page), most int) bool {
 	return false
 }
 
+// verdict: can the data centre be used, and if not, where is the fault?
 func (p *page) verdict() string {
 	v := p.Verdict
-	s := p.yesNo(v.Usable)
+	s := p.say("usable")
 	if !v.Usable {
-		s += ": " + p.say("place-"+v.Place)
+		s = p.say("not-usable", p.say("place-"+v.Place))
 	}
 	if v.Reason != "" {
-		s += ", " + p.say(v.Reason, v.Args...)
+		s = p.pair(s, p.say(v.Reason, v.Args...))
 	}
-	return s + ", " + p.ago(v.SinceS)
+	return s + p.aside(p.say("for", span(p.lang, v.SinceS)))
+}
+
+// lines is one word per path.
+func (p *page) lines() string {
+	var all []string
+	for _, q := range p.Paths {
+		s := q.Name + " " + p.say("state-"+q.State)
+		switch {
+		case q.State == "up":
+			s += fmt.Sprintf(" %.1f ms", q.RTTMs)
+		case !q.Carrier:
+			s += p.aside(p.say("no-carrier"))
+		}
+		if q.Carries {
+			s += " [" + p.say("label-active") + "]"
+		}
+		all = append(all, s)
+	}
+	return p.list(all...)
+}
+
+// together joins the subjects of alarms that say the same, critical ones
+// first, the oldest first among equals.
+func together(alarms []control.Alarm) []control.Alarm {
+	var all []control.Alarm
+	for _, a := range alarms {
+		i := slices.IndexFunc(all, func(b control.Alarm) bool { return b.ID == a.ID && b.Severity == a.Severity })
+		if i < 0 {
+			all = append(all, a)
+			continue
+		}
+		all[i].Subject += ", " + a.Subject
+		all[i].SinceS = max(all[i].SinceS, a.SinceS)
+	}
+	slices.SortStableFunc(all, func(a, b control.Alarm) int {
+		return cmp.Or(cmp.Compare(a.Severity, b.Severity), -cmp.Compare(a.SinceS, b.SinceS), cmp.Compare(a.ID, b.ID))
+	})
+	return all
 }
 
 func (p *page) group(g *control.Group) {
-	mode := p.say("mode-" + g.Mode)
-	if g.Step != "" {
-		mode += ", " + p.say(g.Step)
-	}
-	if g.Hold {
-		mode += " [" + p.say("label-hold") + "]"
-	}
-	p.add(p.say("label-group")+" "+g.Name, mode)
+	p.add(p.say("label-group")+" "+g.Name, p.state(g))
 	p.row("label-since", p.since(g))
 	p.rowIf("label-reason", p.say(g.Reason, g.Args...))
 	for _, d := range p.Databases {
-		if d.Group != g.Name {
-			continue
+		if d.Group == g.Name && p.Role != "dc-db" {
+			p.row("label-standby", p.copyLine(&d))
+		} else if d.Group == g.Name {
+			p.row("label-database", p.pair(d.Name, p.role(d.Role, d.Reason)))
 		}
-		s := d.Name + ": " + p.ready(&d)
-		if d.Role != "primary" && d.CopyPercent >= 100 {
-			s += "; " + p.say("standby-lag", size(d.LagBytes)+" / "+span(p.lang, d.LagS))
-		}
-		p.row("label-standby", s)
-	}
-	if g.Mode == "dc" && !g.Hold && len(g.Blocks) == 0 {
-		return
-	}
-	if g.Mode == "local-read" {
-		p.row("label-read-age", span(p.lang, g.ReadAgeS))
-		p.rowIf("label-loss", p.loss(g.Loss))
 	}
 	blocks := p.reasons(g.Blocks)
-	if g.HoldDownLeftS > 0 {
-		blocks = strings.TrimPrefix(blocks+"; "+p.say("label-hold-down")+" "+span(p.lang, g.HoldDownLeftS), "; ")
+	switch {
+	case p.Role == "dc-db":
+		p.rowIf("label-closed-by", blocks)
+	case g.Mode == "dc":
+		p.rowIf("label-stays", blocks)
+	case g.Mode == "local-read":
+		p.row("label-read-age", span(p.lang, g.ReadAgeS))
+		p.rowIf("label-loss", p.loss(g.Loss))
+		p.rowIf("label-blocks", blocks)
+	default:
+		p.rowIf("label-lost", p.loss(g.Loss))
+		p.rowIf("label-blocks", blocks)
 	}
-	p.rowIf("label-blocks", blocks)
 	p.row("label-next", p.advice(g))
 }
+
+// copyLine is this box's copy: would it serve, and how far behind is it? How
+// far is known only while the data centre is heard.
+func (p *page) copyLine(d *control.Database) string {
+	s := p.pair(d.Name, p.ready(d))
+	switch {
+	case d.Role != "standby" || d.CopyPercent < 100:
+	case d.Remote.AgeS < 0 || d.Remote.AgeS > heardS:
+		s = p.list(s, p.say("behind-unknown"))
+	case d.LagBytes > 0 || d.LagS > 0:
+		s = p.list(s, p.say("behind", p.lag(d)))
+	}
+	return s
+}
+
+// heardS is the age in seconds of the other side's word from which on it says
+// nothing about now.
+const heardS = 3
 
 func (p *page) loss(s string) string {
 	if s == "none" || s == "unknown" {

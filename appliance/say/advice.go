@@ -3,14 +3,16 @@ package say
 // advice: what keeps a group where it is, and what an operator can do. The
 // command to type stands in it in full.
 var advice = map[string]row{
-	"advice-accept-orphans":   {"look at the list on the database host (STATE/returns), then: komainu return accept-orphans {0}<  {1}>", "データベースサーバーの一覧（STATE/returns）を確認してから：komainu return accept-orphans {0}<  {1}>"},
+	"advice-accept-orphans":   {"look at the list on the database host (STATE/returns), then: komainu return accept-orphans {0}< {1}>", "データベースサーバーの一覧（STATE/returns）を確認してから：komainu return accept-orphans {0}< {1}>"},
 	"advice-accept-there":     {"at the town hall: komainu return accept-orphans {0}", "庁舎側で実行：komainu return accept-orphans {0}"},
 	"advice-dc-return":        {"nothing here; the return is ordered at the town hall", "ここでの対応は不要です。切戻しは庁舎側で指示します"},
+	"advice-hold-down":        {"wait, or skip the rest of the time: komainu service switch {0} dc", "そのままお待ちください。待たずに戻す場合：komainu service switch {0} dc"},
+	"advice-none":             {"nothing to do", "対応は不要です"},
 	"advice-open":             {"wait for the town hall; if it is gone and holds no higher term: komainu service open {0} --reason \"...\"", "庁舎側の応答をお待ちください。庁舎側が停止し、新しい世代を持たない場合のみ：komainu service open {0} --reason \"...\""},
-	"advice-release":          {"komainu service release {0}", "komainu service release {0}"},
+	"advice-release":          {"when the work is over: komainu service release {0}", "作業が終わったら：komainu service release {0}"},
 	"advice-repair-dc":        {"repair the line or the data centre; service goes on here meanwhile", "回線またはデータセンターを復旧してください（その間も庁舎側で継続します）"},
 	"advice-repair-standby":   {"make the standby ready: komainu show database", "待機系を復旧してください：komainu show database"},
-	"advice-switch-dc":        {"komainu service switch {0} dc", "komainu service switch {0} dc"},
+	"advice-switch-dc":        {"to go back to the data centre: komainu service switch {0} dc", "データセンターに戻す場合：komainu service switch {0} dc"},
 	"advice-switch-local":     {"reads can be moved here: komainu service switch {0} local", "参照を庁舎側に切り替える場合：komainu service switch {0} local"},
 	"advice-wait":             {"wait: it goes on by itself", "自動で進みます。お待ちください"},
 	"advice-write":            {"reads work here. If writing can't wait until the data centre is back: komainu service write {0} --reason \"...\"", "参照は可能です。復旧を待てず更新が必要な場合：komainu service write {0} --reason \"...\""},

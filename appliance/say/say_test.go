@@ -97,8 +97,15 @@ func TestText(t *testing.T) {
 	}{
 		{"en", "standby-copying", []string{"41"}, "copying the database, 41 % done"},
 		{"ja", "standby-copying", []string{"41"}, "データベースを複写中（41 %）"},
-		{"fr", "yes", nil, "yes"},
-		{"en", "yes", []string{"unexpected"}, "yes (unexpected)"},
+		{"fr", "none", nil, "none"},
+		{"en", "none", []string{"unexpected"}, "none (unexpected)"},
+		{"en", "caught-up", []string{"dropped"}, "all of the data centre's log is here: nothing is lost"},
+		{"en", "verdict.no-answer", []string{"main", "alt"}, "no answer on any line: main, alt"},
+		{"ja", "verdict.primary-down", []string{"resident", "stopped"}, "データセンターのデータベース resident：停止"},
+		{"en", "phase-local-read", []string{"verdict.no-answer", "main", "alt"}, "clients read here, no writes: no answer on any line: main, alt"},
+		{"en", "phase-local-read", []string{""}, "clients read here, no writes"},
+		{"en", "ordered-write", []string{"sato", ""}, "writing ordered by sato"},
+		{"en", "standby-copying", nil, "copying the database, ? % done"},
 		{"ja", "never-heard-of", []string{"a", "b"}, "never-heard-of (a, b)"},
 		{"en", "", nil, ""},
 		{"en", "usage-unknown", []string{"{1}", "x"}, "{1} is no command; these exist: x"},
@@ -107,7 +114,10 @@ func TestText(t *testing.T) {
 			t.Errorf("%s %s: got %q, want %q", c.lang, c.code, got, c.want)
 		}
 	}
-	if !Known("yes") || Known("never-heard-of") || !slices.Contains(Codes(), "yes") {
+	if !Known("none") || Known("never-heard-of") || !slices.Contains(Codes(), "none") {
 		t.Error("Known or Codes")
+	}
+	if got := Note("en", "hinata-cho/resident", "server-copy-failed", []string{"disk-full", "/data"}); got != "hinata-cho/resident: copying: no space left: /data: free some" {
+		t.Error(got)
 	}
 }

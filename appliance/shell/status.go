@@ -129,7 +129,8 @@ func (s *Shell) groupStatus(g agent.GroupView, v agent.View) control.Group {
 	r := g.Record
 	out := control.Group{Name: short(r.Group), Mode: r.Phase.Mode().String(), Step: r.Phase.String(), Owner: r.Owner.String(), Term: r.Term,
 		Since: time.Unix(0, r.Since), Reason: r.Cause, Args: r.Args, Hold: r.Hold, Flaps: len(r.Moves), Blocks: []control.Reason{}}
-	if r.Phase.Mode().String() == out.Step {
+	switch r.Phase {
+	case machine.AtDC, machine.LocalRead, machine.LocalWrite: // nothing is under way
 		out.Step = ""
 	}
 	if g.Stable != 0 && r.Phase != machine.AtDC {
@@ -138,15 +139,8 @@ func (s *Shell) groupStatus(g agent.GroupView, v agent.View) control.Group {
 	if r.Voucher != nil {
 		out.Voucher = r.Voucher.By + ": " + r.Voucher.Reason
 	}
-	out.Loss = "none"
+	out.Loss = loss(g)
 	for _, c := range g.Copies {
-		if c.Remote.Known {
-			if lag := c.Observation.Flush.Behind(c.Remote.State.Flush); lag > 0 && r.Phase.Mode() != machine.ModeLocalWrite {
-				out.Loss = fmt.Sprintf("%d B", lag)
-			}
-		} else {
-			out.Loss = "unknown"
-		}
 		if r.Phase != machine.AtDC && c.Observation.Role == standby.Standby && c.Observation.ReplayedAt > 0 && !c.Observation.Upstream {
 			out.ReadAgeS = max(out.ReadAgeS, float64(v.Wall-c.Observation.ReplayedAt)/1e9)
 		}
@@ -158,50 +152,26 @@ func (s *Shell) groupStatus(g agent.GroupView, v agent.View) control.Group {
 	return out
 }
 
-// explain says what keeps a group from returning, and what the operator can do.
-func explain(g agent.GroupView, v agent.View, left float64) (blocks []control.Reason, advice control.Reason) {
-	r, name := g.Record, short(g.Record.Group)
-	blocks = []control.Reason{}
-	block := func(code string, args ...string) { blocks = append(blocks, control.Reason{Code: code, Args: args}) }
-	if r.Phase == machine.AtDC {
-		return blocks, advice
-	}
-	if r.Hold {
-		block("block-hold")
-	}
-	if r.Phase == machine.LocalRead && !g.Verdict.Usable {
-		block(g.Verdict.Reason, g.Verdict.Args...)
-	}
-	awaiting := int32(-1)
-	for _, c := range g.Copies {
-		switch {
-		case r.Phase >= machine.LocalWrite && !c.Remote.Fresh:
-			block("block-dc-silent", c.Name)
-		case machine.DCPhase(c.Remote.State.Phase) == machine.Awaiting && c.Remote.Fresh:
-			awaiting = c.Remote.State.Orphans
-			block("block-orphans", fmt.Sprint(awaiting))
-		case r.Phase == machine.Rejoining:
-			block("block-rejoining", machine.DCPhase(c.Remote.State.Phase).String(), fmt.Sprint(c.Remote.State.Percent))
+// loss is what the last promotion left behind or, before one, what a promotion
+// now would: a DC that isn't heard may have written on, so nobody can say.
+func loss(g agent.GroupView) string {
+	if r := g.Record; r.Phase >= machine.Promoting && len(g.Copies) > 0 {
+		if r.Loss.Known && r.Loss.Bytes == 0 {
+			return "none"
 		}
+		return "unknown"
 	}
-	if left > 0 && len(blocks) == 0 {
-		block("block-hold-down", fmt.Sprintf("%.0f", left))
+	var bytes uint64
+	for _, c := range g.Copies {
+		if !c.Remote.Fresh {
+			return "unknown"
+		}
+		bytes += max(c.Observation.Flush, c.Observation.Replay).Behind(c.Remote.State.Flush)
 	}
-	switch {
-	case awaiting >= 0:
-		advice = control.Reason{Code: "advice-accept-orphans", Args: []string{fmt.Sprint(awaiting)}}
-	case r.Hold:
-		advice = control.Reason{Code: "advice-release", Args: []string{name}}
-	case r.Phase == machine.LocalRead && r.Pinned:
-		block("block-pinned")
-		advice = control.Reason{Code: "advice-switch-dc", Args: []string{name}}
-	case r.Phase == machine.LocalRead && !g.Verdict.Usable && g.Policy.Write == machine.WriteOperator && len(g.Copies) > 0:
-		advice = control.Reason{Code: "advice-write", Args: []string{name}}
-	case r.Phase == machine.LocalWrite && !g.Policy.AutoBack && len(blocks) == 0:
-		block("block-back-manual")
-		advice = control.Reason{Code: "advice-switch-dc", Args: []string{name}}
+	if bytes == 0 {
+		return "none"
 	}
-	return blocks, advice
+	return fmt.Sprintf("%d B", bytes)
 }
 
 func short(group string) string {
@@ -261,7 +231,8 @@ func hostStatus(h agent.HostView) control.Database {
 	if o.Downstream > 0 {
 		out.LagBytes = o.Downstream.Behind(o.Flush)
 	}
-	if h.Busy != "" {
+	switch h.Record.Phase {
+	case machine.Keeping, machine.Listing, machine.Rewinding, machine.Copying:
 		out.CopyPercent = int(h.Percent)
 	}
 	if !h.GateOpen {
@@ -275,15 +246,7 @@ func hostGroup(h agent.HostView) control.Group {
 	r := h.Record
 	out := control.Group{Name: r.Group, Mode: "dc", Step: r.Phase.String(), Owner: r.Owner.String(), Term: r.Term, Since: time.Unix(0, r.Since),
 		Reason: r.Cause, Blocks: []control.Reason{}, Loss: "none"}
-	switch r.Phase {
-	case machine.Closed:
-		out.Blocks = append(out.Blocks, control.Reason{Code: "block-booted-fenced"})
-		out.Advice = control.Reason{Code: "advice-open", Args: []string{r.Group}}
-	case machine.Fenced:
-		out.Blocks = append(out.Blocks, control.Reason{Code: "block-fenced", Args: []string{fmt.Sprint(r.Term)}})
-	case machine.Awaiting:
-		out.Blocks = append(out.Blocks, control.Reason{Code: "block-orphans", Args: []string{fmt.Sprint(r.Orphans)}})
-	}
+	out.Blocks, out.Advice = explainHost(r)
 	if r.Voucher != nil {
 		out.Voucher = r.Voucher.By + ": " + r.Voucher.Reason
 	}

@@ -1,0 +1,231 @@
+package say_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"komainu/appliance/say"
+)
+
+// Where codes are made, and which literals there are none although they look
+// like one.
+var (
+	sources = []string{"appliance", "appliance/agent", "appliance/config", "appliance/console", "appliance/control", "appliance/pid1", "appliance/shell",
+		"failover/detect", "failover/machine", "failover/standby", "netstack/steer", "drivers/files", "drivers/postgres", "drivers/probe"}
+	looksLike = regexp.MustCompile(`^([a-z]+(-[a-z]+)+|verdict\.[a-z-]+)$`)
+	noCode    = []string{
+		"accept-orphans", "switch-dc", "switch-local", // orders: work- is put before
+		"admin-down", "own-box", "own-lan", "dc-edge", "dc-service", "town-hall", "dc-db", // states, places, sides, roles: likewise
+		"start-standby", "start-primary", "stop-fast", "stop-immediate", "open-writes", // operations: server- is put before
+		"komainu-park", // a device
+		"verify-ca",    // libpq's
+	}
+	joined = regexp.MustCompile(`^[a-z]+-$`)
+)
+
+// tree is the sources of a few packages, without tests.
+type tree map[string][]*ast.File // by folder
+
+func read(t *testing.T) tree {
+	t.Helper()
+	all := tree{}
+	for _, dir := range sources {
+		names, err := filepath.Glob("../../" + dir + "/*.go")
+		if err != nil || len(names) == 0 {
+			t.Fatalf("%s: no sources (%v)", dir, err)
+		}
+		for _, name := range names {
+			if strings.HasSuffix(name, "_test.go") {
+				continue
+			}
+			f, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			all[dir] = append(all[dir], f)
+		}
+	}
+	return all
+}
+
+// walk visits every node of a folder.
+func (all tree) walk(dir string, visit func(ast.Node)) {
+	for _, f := range all[dir] {
+		for _, d := range f.Decls {
+			if g, ok := d.(*ast.GenDecl); ok && g.Tok == token.IMPORT {
+				continue
+			}
+			ast.Inspect(d, func(n ast.Node) bool { visit(n); return true })
+		}
+	}
+}
+
+func text(e ast.Node) string {
+	l, ok := e.(*ast.BasicLit)
+	if !ok || l.Kind != token.STRING {
+		return ""
+	}
+	s, _ := strconv.Unquote(l.Value)
+	return s
+}
+
+// list is the strings of a table such as phaseNames.
+func (all tree) list(t *testing.T, dir, name string) (found []string) {
+	t.Helper()
+	all.walk(dir, func(n ast.Node) {
+		v, ok := n.(*ast.ValueSpec)
+		if !ok || v.Names[0].Name != name || len(v.Values) == 0 {
+			return
+		}
+		ast.Inspect(v.Values[0], func(n ast.Node) bool {
+			if s := text(n); s != "" {
+				found = append(found, s)
+			}
+			return true
+		})
+	})
+	if found == nil {
+		t.Fatalf("%s has no table %s", dir, name)
+	}
+	return found
+}
+
+// constants are the string constants of a type.
+func (all tree) constants(t *testing.T, dir, typ string) (found []string) {
+	t.Helper()
+	all.walk(dir, func(n ast.Node) {
+		if v, ok := n.(*ast.ValueSpec); ok && len(v.Values) == 1 {
+			if id, ok := v.Type.(*ast.Ident); ok && id.Name == typ {
+				found = append(found, text(v.Values[0]))
+			}
+		}
+	})
+	if found == nil {
+		t.Fatalf("%s has no constant of type %s", dir, typ)
+	}
+	return found
+}
+
+// rowCodes are the reasons in the tables of failover/machine: the second field
+// of every row.
+func (all tree) rowCodes() (found []string) {
+	all.walk("failover/machine", func(n ast.Node) {
+		c, ok := n.(*ast.CompositeLit)
+		if !ok {
+			return
+		}
+		a, ok := c.Type.(*ast.ArrayType)
+		if !ok {
+			return
+		}
+		if id, ok := a.Elt.(*ast.Ident); !ok || id.Name != "row" && id.Name != "dcRow" {
+			return
+		}
+		for _, e := range c.Elts {
+			if r, ok := e.(*ast.CompositeLit); ok && len(r.Elts) > 1 {
+				found = append(found, text(r.Elts[1]))
+			}
+		}
+	})
+	return found
+}
+
+// TestEveryCode demands a row for every code that can reach a person.
+func TestEveryCode(t *testing.T) {
+	all := read(t)
+	codes := map[string]string{} // code → where
+	add := func(where string, of ...string) {
+		for _, c := range of {
+			codes[c] = where
+		}
+	}
+	phases, dcPhases := all.list(t, "failover/machine", "phaseNames"), all.list(t, "failover/machine", "dcPhaseNames")
+	kinds, ops := all.constants(t, "failover/machine", "OrderKind"), all.list(t, "appliance/agent", "serverOpNames")
+	if rows := all.rowCodes(); len(rows) < 30 {
+		t.Fatalf("only %d rows were found in the tables: has their form changed?", len(rows))
+	} else {
+		add("failover/machine, row", rows...)
+	}
+	add("failover/machine, phase shown as a step", phases...)
+	add("failover/machine, phase shown as a step", dcPhases...)
+
+	// Codes that are put together: every beginning has its endings here.
+	endings := map[string][]string{
+		"alarm-":    {"raised", "cleared"},
+		"box-":      all.constants(t, "appliance/agent", "Role"),
+		"dc-":       dcPhases,
+		"done-":     append([]string{"local", "dc"}, kinds...),
+		"hold-":     {"true", "false"},
+		"loss-":     {"none", "unknown"},
+		"mode-":     all.list(t, "failover/machine", "modeNames"),
+		"order-":    {"fence-refused", "rejoin-refused", "accept-orphans-refused", "promote-refused"},
+		"ordered-":  kinds,
+		"owner-":    all.list(t, "failover/detect", "sideNames"),
+		"path-":     all.list(t, "failover/detect", "sessionNames"),
+		"phase-":    phases,
+		"place-":    all.list(t, "failover/detect", "placeNames"),
+		"role-":     append(all.list(t, "failover/standby", "roleNames"), all.list(t, "appliance/control", "roleNames")...),
+		"server-":   {},
+		"severity-": all.constants(t, "appliance/agent", "Severity"),
+		"state-":    all.list(t, "failover/detect", "sessionNames"),
+		"target-":   all.list(t, "netstack/steer", "targetNames"),
+		"work-":     {"write", "switch-dc", "switch-local", "hold", "release", "accept-orphans", "open", "saving", "starting"},
+		// Names of files, copies and tags, said to nobody.
+		"changes-":  {},
+		"orphans-":  {},
+		"postgres-": {},
+		"term-":     {},
+	}
+	for _, op := range ops {
+		endings["server-"] = append(endings["server-"], op, op+"-failed")
+	}
+	for prefix, ends := range endings {
+		for _, e := range ends {
+			add("put together", prefix+e)
+		}
+	}
+
+	for dir := range all {
+		all.walk(dir, func(n ast.Node) {
+			switch n := n.(type) {
+			case *ast.BasicLit:
+				s := text(n)
+				switch {
+				case !looksLike.MatchString(s) || slices.Contains(noCode, s):
+				case dir == "appliance/config" && !say.Known(s): // a key
+				default:
+					add(dir, s)
+				}
+			case *ast.BinaryExpr:
+				if s := text(n.X); n.Op == token.ADD && joined.MatchString(s) && endings[s] == nil {
+					t.Errorf("%s puts a code together from %q: add its endings to this test", dir, s)
+				}
+			case *ast.ReturnStmt:
+				if dir == "drivers/probe" && len(n.Results) == 1 {
+					if s := text(n.Results[0]); s != "" && !strings.ContainsAny(s, " /") {
+						add(dir, s)
+					}
+				}
+			}
+		})
+	}
+	for _, code := range slices.Sorted(maps.Keys(codes)) {
+		if !say.Known(code) {
+			t.Errorf("%s (%s) has no words: add a row to a file of this folder", code, codes[code])
+		}
+	}
+	// Words that nobody says any more mislead the next reader.
+	for _, code := range say.Codes() {
+		if codes[code] == "" && strings.Contains(code, "-") && !strings.HasPrefix(code, "config-") {
+			t.Errorf("%s is said by nobody: remove its row", code)
+		}
+	}
+}
