@@ -81,12 +81,12 @@ func (d *drawing) x(t time.Time) float64 {
 
 // nameLine is where the name of the i-th moment stands: neighbours on
 // different heights, so that close ones can be read.
-func nameLine(i int) int { return 62 + 18*(i%2) }
+func nameLine(i int) int { return 60 + 18*(i%3) }
 
 func (d *drawing) names(marks []mark) {
 	for i, m := range marks {
 		anchor := "middle"
-		if d.x(m.at) > rightEdge-40 {
+		if d.x(m.at) > rightEdge-60 {
 			anchor = "end"
 		}
 		d.put("<text x='%.1f' y='%d' text-anchor='%s' font-weight='bold'>%s %.1f s</text>", d.x(m.at), nameLine(i), anchor, d.text(m.word), m.at.Sub(d.zero).Seconds())
@@ -177,7 +177,7 @@ func (d *drawing) rates(p *play, lane string, kinds []series) {
 // ceiling is the next number that reads well on an axis.
 func ceiling(v float64) float64 {
 	step := math.Pow(10, math.Floor(math.Log10(v)))
-	for _, m := range []float64{1, 2, 4, 6, 8} {
+	for _, m := range []float64{1, 1.5, 2, 2.5, 3, 4, 5, 6, 8} {
 		if v <= m*step {
 			return m * step
 		}

@@ -21,7 +21,7 @@ import (
 // How long each part of the story is shown, and how many clients wait in it.
 const (
 	normalTime  = 6 * time.Second
-	readingTime = 6 * time.Second
+	readingTime = 3 * time.Second
 	nightBatch  = 1500 * time.Millisecond // the DC's own program works on after the cut
 	writingTime = 6 * time.Second
 	healedTime  = 2 * time.Second

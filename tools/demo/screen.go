@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"komainu/appliance/say"
 	"komainu/tools/ledger"
 	"komainu/tools/town"
 )
@@ -208,6 +209,9 @@ func answerOf(op ledger.Op) answer {
 // somebody who watches.
 func (s *screen) event(e town.Event) string {
 	who := map[string]string{"hall": "who-hall", "edge": "who-edge", "db": "who-db"}[e.Host]
+	if e.Host == "hall" && strings.HasPrefix(e.Code, "verdict.") {
+		return s.text(who) + ": " + say.Text(s.lang, e.Code, e.Args...)
+	}
 	word := "note-" + e.Code
 	if _, ok := words()[word]; !ok {
 		return ""
