@@ -151,13 +151,14 @@ func (v *server) upkeep(ctx context.Context, o standby.Observation) {
 		return
 	}
 	now := time.Now()
-	switch {
-	case o.Role == standby.Standby && now.Sub(v.moved) > returnEvery:
+	serves := o.Role == standby.Standby || o.Role == standby.Primary
+	if serves && now.Sub(v.moved) > returnEvery {
 		v.moved = now
 		if v.cluster.EnsureReturnSlot(ctx) == nil {
 			_ = v.cluster.AdvanceReturnSlot(ctx) // tried again in a moment; the WAL kept is shown
 		}
-	case o.Role == standby.Primary && now.Sub(v.written) > journalEach:
+	}
+	if o.Role == standby.Primary && now.Sub(v.written) > journalEach {
 		v.written = now
 		_ = v.writeChanges(ctx, o.Timeline)
 	}
@@ -212,6 +213,7 @@ func (v *server) operate(ctx context.Context, w agent.Server, val *agent.Observe
 	up := v.upstream(w.Upstream)
 	switch w.Op {
 	case agent.StartStandby:
+		v.moved = time.Time{} // the start drops slots: the next look makes the one for a return anew
 		if err := c.StartStandby(ctx, up); err != nil {
 			return "start-failed", err
 		}
