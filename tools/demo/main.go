@@ -18,8 +18,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/term"
-
 	"komainu/drivers/files"
 	"komainu/tools/ledger"
 	"komainu/tools/town"
@@ -73,7 +71,7 @@ func language(env func(string) string) string {
 var errNotWell = errors.New("a row was lost, the account doesn't balance, or a connection failed in the hand-over")
 
 func run(ctx context.Context, o options) (err error) {
-	scr := newScreen(os.Stdout, term.IsTerminal(int(os.Stdout.Fd())), o.lang)
+	scr := newScreen(os.Stdout, o.lang)
 	defer scr.close()
 	p := &play{screen: scr, settings: town.Settings{HoldDown: 3 * time.Second}}
 	size := ledger.Full()
@@ -97,6 +95,7 @@ func run(ctx context.Context, o options) (err error) {
 	if err := p.ready(ctx); err != nil {
 		return interrupted(ctx, err)
 	}
+	scr.moving("")
 	scr.say("ready", time.Since(began).Seconds())
 	if err := p.all(ctx); err != nil {
 		return interrupted(ctx, err)

@@ -4,9 +4,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/term"
 
 	"komainu/appliance/say"
 	"komainu/tools/ledger"
@@ -36,6 +39,7 @@ const (
 type screen struct {
 	out      io.Writer
 	terminal bool
+	columns  func() int // of the terminal, now
 	lang     string
 
 	mu    sync.Mutex
@@ -43,8 +47,26 @@ type screen struct {
 	foot  string
 }
 
-func newScreen(out io.Writer, terminal bool, lang string) *screen {
-	return &screen{out: out, terminal: terminal, lang: lang}
+func newScreen(out *os.File, lang string) *screen {
+	fd := int(out.Fd())
+	return &screen{out: out, terminal: term.IsTerminal(fd), lang: lang, columns: func() int {
+		n, _, err := term.GetSize(fd)
+		if err != nil || n < 20 { // a serial line has no size
+			return 80
+		}
+		return n
+	}}
+}
+
+// cutTo is the beginning of a line that fits into n columns: a longer one would
+// wrap, and its first part stay on the screen for ever.
+func cutTo(line string, n int) string {
+	for i, r := range line {
+		if n -= width(string(r)); n < 0 {
+			return line[:i]
+		}
+	}
+	return line
 }
 
 // begin starts the clock of the timeline.
@@ -122,7 +144,7 @@ func (s *screen) moving(line string) {
 	defer s.mu.Unlock()
 	s.foot = ""
 	if line != "" {
-		s.foot = dim + line + plain
+		s.foot = dim + cutTo(line, s.columns()-1) + plain
 	}
 	fmt.Fprint(s.out, erase, s.foot)
 }
