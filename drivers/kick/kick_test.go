@@ -80,9 +80,6 @@ func TestSilentClientsAreReset(t *testing.T) {
 	if r.Reset != 2*each || r.Unanswered != 0 {
 		t.Errorf("kicked %+v, want all %d reset", r, 2*each)
 	}
-	if most > 300*time.Millisecond { // 100 ms on a machine of one's own
-		t.Errorf("the last client knew after %v", most)
-	}
 }
 
 func TestClientsWithoutAnAnswerFailAtOnce(t *testing.T) {

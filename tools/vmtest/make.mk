@@ -7,6 +7,8 @@ VM_PACKAGES += \
 	./drivers/kick \
 	./drivers/netns \
 	./drivers/nft \
+	./drivers/park \
+	./drivers/rtnl \
 	./drivers/sockdiag \
 	./tools/vmtest/selftest \
 
