@@ -78,6 +78,7 @@ type Shell struct {
 	inFlight sync.Map // action id → context.CancelFunc
 	work     sync.WaitGroup
 	status   statusState
+	returns  returning
 }
 
 // New makes a shell; nothing is touched before Run.
@@ -239,6 +240,9 @@ func (s *Shell) execute(ctx context.Context, a agent.Action) {
 		return
 	case agent.Note:
 		s.status.note(w)
+		if r := s.returns.take(w); r != nil {
+			s.keepRecord(*r)
+		}
 		s.journal.write(w)
 		return
 	case agent.Alarm: // the set of them stands in the agent's picture

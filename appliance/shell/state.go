@@ -42,7 +42,7 @@ func (s *Shell) saveDatabase(r machine.DCRecord) error {
 func (s *Shell) load() (agent.Started, error) {
 	s.boot = randomBoot()
 	st := agent.Started{Boot: s.boot, Wall: time.Now().UnixNano()}
-	for _, d := range []string{"groups", "databases"} {
+	for _, d := range []string{"groups", "databases", "returns"} {
 		if err := os.MkdirAll(filepath.Join(s.cfg.State, d), 0o700); err != nil {
 			return st, fmt.Errorf("state directory: %w", err)
 		}
