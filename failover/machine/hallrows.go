@@ -289,7 +289,7 @@ func (h *Hall) Want(f Facts) Want {
 		return Want{Target: ToLocal, Retire: true, Role: standby.Standby, Gate: true}
 	case Promoting:
 		w := Want{Target: ToLocal, Retire: true, Role: standby.Standby, Gate: true}
-		if v.mayPromote() {
+		if v.mayPromote() || v.promoted() {
 			w.Role, w.Op = standby.Primary, OpOpenWrites
 		} else {
 			w.Order = Fence

@@ -182,12 +182,23 @@ func (v *view) mayPromote() bool {
 	return v.rec.Confirmed || v.rec.Voucher != nil && !v.reachable() && !v.Listening
 }
 
+// promoted: some local server has left the DC's timeline. Making it a standby
+// again and promoting it a second time would hide where it left.
+func (v *view) promoted() bool {
+	for _, l := range v.Local {
+		if o := l.Observation; o.Role == standby.Primary || o.Role == standby.Stopped && !o.Signal {
+			return true
+		}
+	}
+	return false
+}
+
 // touched: a local server is, or may be, on a timeline of its own already,
 // running or not.
 func (v *view) touched() bool {
 	for _, l := range v.Local {
 		switch o := l.Observation; o.Role {
-		case standby.Absent, standby.Unusable:
+		case standby.Absent, standby.Unusable, standby.Standby:
 		default:
 			if o.Role == standby.Primary || !o.Signal {
 				return true
