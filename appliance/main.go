@@ -56,25 +56,18 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 			return 1
 		}
 	}
-	c := console.Console{Commands: commands(out), Run: "/run/komainu", Lang: language(), User: username(), Out: out, Err: errs}
+	c := console.Console{Commands: commands(), Run: "/run/komainu", Lang: language(), User: username(), Out: out, Err: errs}
 	return c.Main(ctx, args)
 }
 
-func commands(out io.Writer) []console.Command {
+func commands() []console.Command {
 	var all []console.Command
-	all = append(all, console.Config(func(file string) error {
-		if !config.Check(out, file, language()) {
-			return errChecked
-		}
-		return nil
-	})...)
+	all = append(all, console.Config(config.Check)...)
 	all = append(all, console.Return()...)
 	all = append(all, console.Service()...)
 	all = append(all, console.Show()...)
 	return all
 }
-
-var errChecked = errors.New("config check: see above")
 
 // language is what the person's environment asks for; Japanese is the
 // product's first.

@@ -3,8 +3,8 @@ package console
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
+	"io"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -89,7 +89,7 @@ func run(t *testing.T, dir, line string) (int, string) {
 	t.Helper()
 	var out strings.Builder
 	c := &Console{
-		Commands: slices.Concat(Config(func(string) error { return errors.New("row 3: unknown key") }), Return(), Service(), Show()),
+		Commands: slices.Concat(Config(func(out io.Writer, _, _ string) bool { fmt.Fprintln(out, "row 3: unknown key"); return false }), Return(), Service(), Show()),
 		Run:      dir, Lang: "en", User: "sato", Out: &out, Err: &out,
 	}
 	code := c.Main(t.Context(), strings.Fields(line))

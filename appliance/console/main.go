@@ -19,6 +19,9 @@ const (
 	exitUsage  = 2 // the words mean no command
 )
 
+// errReported ends a command that has already said what is wrong.
+var errReported = errors.New("reported")
+
 // Main runs the one command that argv means and returns the exit code: 0 done,
 // 1 refused or failed, 2 not understood. Options everywhere: --json, --lang
 // en|ja, --run DIR. A "?" or "help" lists what may follow.
@@ -34,6 +37,9 @@ func (c *Console) Main(ctx context.Context, argv []string) int {
 		return exitDone
 	}
 	var e *control.Error
+	if errors.Is(err, errReported) {
+		return exitFailed
+	}
 	if !errors.As(err, &e) {
 		fmt.Fprintln(c.Err, err)
 		return exitFailed

@@ -106,7 +106,7 @@ func (c *Command) arguments(words []string) ([]string, error) {
 		case a.Values != nil:
 			full, err := expand(words[i], a.Values)
 			if err != nil {
-				return nil, err
+				return nil, usage("usage-value", words[i], strings.Join(a.Values, ", "))
 			}
 			args[i] = full
 		default:

@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
+	"io"
 	"strconv"
 	"strings"
 
@@ -93,18 +94,17 @@ func (in *Invocation) order(ctx context.Context, o control.Order) error {
 	return err
 }
 
-// Config are the commands on configuration files; check reports every fault of
-// one file as one error.
-func Config(check func(file string) error) []Command {
+// Config are the commands on configuration files; check reports on one file,
+// in full and in the given language, and tells whether it is good.
+func Config(check func(out io.Writer, file, lang string) bool) []Command {
 	return []Command{{
 		Path: []string{"config", "check"}, Role: control.Viewer, Help: "usage-config-check",
 		Args: []Arg{{Name: "FILE"}},
 		Run: func(_ context.Context, in *Invocation) error {
-			if err := check(in.Args[0]); err != nil {
-				return err
+			if !check(in.Out, in.Args[0], in.Lang) {
+				return errReported
 			}
-			_, err := fmt.Fprintln(in.Out, in.Args[0]+": "+say.Text(in.Lang, "config-good"))
-			return err
+			return nil
 		},
 	}}
 }

@@ -174,14 +174,16 @@ func (p *page) probe(pr control.Probe) string {
 
 // databases is `show database`.
 func (p *page) databases() {
-	for _, d := range p.Databases {
+	for i, d := range p.Databases {
 		p.add(p.say("label-database")+" "+d.Name, p.role(d.Role, d.Reason))
 		p.row("label-group", d.Group)
 		if p.Role == "dc-db" {
-			p.hosted(&d)
+			p.hosted(&d, &p.Groups[i])
 			continue
 		}
-		p.row("label-standby", p.ready(&d))
+		if d.Role != "primary" {
+			p.row("label-standby", p.ready(&d))
+		}
 		if d.Role == "standby" && d.Remote.AgeS >= 0 {
 			p.row("label-lag", p.lag(&d))
 		}
@@ -204,17 +206,13 @@ func (p *page) databases() {
 }
 
 // hosted is a database on its host in the data centre.
-func (p *page) hosted(d *control.Database) {
+func (p *page) hosted(d *control.Database, g *control.Group) {
 	door := "door-closed"
 	if d.Ready {
 		door = "door-open"
 	}
 	p.row("label-clients", p.say(door))
-	for _, g := range p.Groups {
-		if g.Name == d.Group && len(g.Blocks) > 0 {
-			p.row("label-closed-by", p.reasons(g.Blocks))
-		}
-	}
+	p.rowIf("label-closed-by", p.reasons(g.Blocks))
 	if d.CopyPercent < 100 {
 		p.row("label-progress", fmt.Sprint(d.CopyPercent, " %"))
 	}
@@ -253,8 +251,6 @@ func (p *page) role(role, reason string) string {
 // ready answers: would it serve reads if the primary vanished now?
 func (p *page) ready(d *control.Database) string {
 	switch {
-	case d.Role == "primary":
-		return p.say("role-primary")
 	case d.CopyPercent < 100:
 		return p.say("standby-copying", fmt.Sprint(d.CopyPercent))
 	case !d.Ready:

@@ -33,6 +33,12 @@ func (p *page) status() {
 	if left > 0 {
 		p.add(p.say("label-alarm"), p.say("more", fmt.Sprint(left), "status --json"))
 	}
+	if p.Role == "dc-db" {
+		for i := range p.Databases {
+			p.host(i)
+		}
+		return
+	}
 	left = 0
 	for _, g := range worstFirst(p.Groups) {
 		if left > 0 || !p.fits(func(q *page) { q.group(&g) }, statusMost-100) {
@@ -65,7 +71,11 @@ func (p *page) fits(f func(*page), most int) bool {
 func (p *page) verdict() string {
 	v := p.Verdict
 	s := p.say("usable")
-	if !v.Usable {
+	switch {
+	case v.Usable:
+	case v.Place == "none":
+		s = p.say("not-known")
+	default:
 		s = p.say("not-usable", p.say("place-"+v.Place))
 	}
 	if v.Reason != "" {
@@ -117,19 +127,20 @@ func (p *page) group(g *control.Group) {
 	p.row("label-since", p.since(g))
 	p.rowIf("label-reason", p.say(g.Reason, g.Args...))
 	for _, d := range p.Databases {
-		if d.Group == g.Name && p.Role != "dc-db" {
-			p.row("label-standby", p.copyLine(&d))
-		} else if d.Group == g.Name {
+		if d.Group != g.Name {
+			continue
+		}
+		if d.Role == "primary" {
 			p.row("label-database", p.pair(d.Name, p.role(d.Role, d.Reason)))
+		} else {
+			p.row("label-standby", p.copyLine(&d))
 		}
 	}
 	blocks := p.reasons(g.Blocks)
-	switch {
-	case p.Role == "dc-db":
-		p.rowIf("label-closed-by", blocks)
-	case g.Mode == "dc":
+	switch g.Mode {
+	case "dc":
 		p.rowIf("label-stays", blocks)
-	case g.Mode == "local-read":
+	case "local-read":
 		p.row("label-read-age", span(p.lang, g.ReadAgeS))
 		p.rowIf("label-loss", p.loss(g.Loss))
 		p.rowIf("label-blocks", blocks)
@@ -137,6 +148,19 @@ func (p *page) group(g *control.Group) {
 		p.rowIf("label-lost", p.loss(g.Loss))
 		p.rowIf("label-blocks", blocks)
 	}
+	p.row("label-next", p.advice(g))
+}
+
+// host is one database on its host in the data centre: the agent there gives
+// each its own entry among the groups.
+func (p *page) host(i int) {
+	d, g := &p.Databases[i], &p.Groups[i]
+	p.add(p.say("label-database")+" "+d.Name, p.state(g))
+	p.row("label-group", g.Name)
+	p.row("label-since", p.since(g))
+	p.rowIf("label-reason", p.say(g.Reason, g.Args...))
+	p.row("label-server", p.role(d.Role, d.Reason))
+	p.rowIf("label-closed-by", p.reasons(g.Blocks))
 	p.row("label-next", p.advice(g))
 }
 

@@ -17,6 +17,7 @@ var agent = map[string]row{
 	"path-down":          {"no heartbeat arrives", "ハートビートが届きません"},
 	"path-init":          {"heartbeats arrive here, not at the other side", "ハートビートは受信していますが、相手に届いていません"},
 	"path-up":            {"heartbeats arrive both ways", "ハートビート正常"},
+	"record-not-kept":    {"the record of this outage can't be written; the journal has every line{}", "この障害の記録を書き込めません。全行はジャーナルにあります{}"},
 	"retire-failed":      {"connections of before the switch could not be removed; trying again{}", "切替前の接続を削除できません。再試行します{}"},
 	"retired":            {"{0} old connections removed, {1} silent clients reset<, the last after {2}>", "旧接続 {0} 件を削除、無応答の利用者 {1} 件をリセット<（最終 {2}）>"},
 	"service-not-proved": {"no answer through the clients' address<: {=0}>", "固定アドレス経由で応答がありません<：{=0}>"},

@@ -2,7 +2,7 @@ package say
 
 // probes: why a question to a service failed.
 var probes = map[string]row{
-	"cancelled":   {"called off", "中止"},
+	"cancelled":   {"no answer until it was called off", "応答待ちを中止"},
 	"protocol":    {"it answers, but not in its protocol", "プロトコルの異なる応答"},
 	"refused":     {"connection refused", "接続拒否"},
 	"reset":       {"connection reset", "接続リセット"},

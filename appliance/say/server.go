@@ -6,6 +6,7 @@ var server = map[string]row{
 	"addresses-failed":             {"the stable addresses can't be set<: {0}>", "固定アドレスを設定できません<：{0}>"},
 	"checkpoint-failed":            {"the checkpoint failed<: {0}>", "チェックポイントに失敗しました<：{0}>"},
 	"copy-failed":                  {"the copy broke off; it starts anew<: {0}>", "複写が中断しました。やり直します<：{0}>"},
+	"copy-incomplete":              {"a copy or rewind is under way", "複写または巻戻し中です"},
 	"database-made":                {"database {0} is made in {1}; the agent starts it", "データベース {0} を {1} に作成しました（エージェントが起動します）"},
 	"drain-failed":                 {"sessions could not be ended<: {0}>", "接続を終了できません<：{0}>"},
 	"keep-failed":                  {"the cluster could not be kept<: {0}>", "データ領域を保管できません<：{0}>"},

@@ -6,6 +6,7 @@ import (
 	"komainu/appliance/agent"
 	"komainu/appliance/control"
 	"komainu/failover/machine"
+	"komainu/failover/standby"
 )
 
 // explanation collects what keeps a group where it is.
@@ -42,6 +43,15 @@ func explain(g agent.GroupView, v agent.View, left float64) (blocks []control.Re
 func (e *explanation) atDC(g agent.GroupView) control.Reason {
 	r, name := g.Record, short(g.Record.Group)
 	if !g.Verdict.Unusable {
+		for _, c := range g.Copies {
+			switch role := c.Observation.Role; {
+			case c.Ready.Reads:
+			case c.Busy != "", role == standby.Unknown, role == standby.Starting:
+				return advise("advice-wait")
+			default:
+				return advise("advice-repair-standby")
+			}
+		}
 		if r.Hold {
 			return advise("advice-release", name)
 		}

@@ -141,7 +141,7 @@ func (s *Shell) groupStatus(g agent.GroupView, v agent.View) control.Group {
 	}
 	out.Loss = loss(g)
 	for _, c := range g.Copies {
-		if r.Phase != machine.AtDC && c.Observation.Role == standby.Standby && c.Observation.ReplayedAt > 0 && !c.Observation.Upstream {
+		if r.Phase != machine.AtDC && c.Observation.Role == standby.Standby && c.Observation.ReplayedAt > 0 && (!c.Observation.Upstream || g.Verdict.Unusable) {
 			out.ReadAgeS = max(out.ReadAgeS, float64(v.Wall-c.Observation.ReplayedAt)/1e9)
 		}
 	}
