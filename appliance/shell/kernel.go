@@ -139,24 +139,22 @@ func (k *kernel) retire(ctx context.Context, w agent.Retire) agent.Done {
 			}
 		}
 	}
+	flows, err := k.ct.All(ctx)
+	if err != nil {
+		return result(ctx, err, "retire-failed")
+	}
+	const ours = steer.ServiceMask | steer.EpochMask
 	var old []conntrack.Flow
-	for mark, e := range now {
-		flows, err := k.ct.Flows(ctx, uint32(mark), steer.ServiceMask)
-		if err != nil {
-			return result(ctx, err, "retire-failed")
-		}
-		gone := map[uint32]bool{}
-		for _, f := range flows {
-			if f.Mark&(steer.ServiceMask|steer.EpochMask) == e.ConnMark() {
-				continue
-			}
+	gone := map[uint32]bool{}
+	for _, f := range flows {
+		if e, ok := now[uint8(f.Mark&steer.ServiceMask)]; ok && f.Mark&ours != e.ConnMark() {
 			old = append(old, f)
-			gone[f.Mark&(steer.ServiceMask|steer.EpochMask)] = true
+			gone[f.Mark&ours] = true
 		}
-		for m := range gone {
-			if err := k.ct.Delete(m, steer.ServiceMask|steer.EpochMask); err != nil {
-				return result(ctx, err, "retire-failed")
-			}
+	}
+	for m := range gone {
+		if err := k.ct.Delete(m, ours); err != nil {
+			return result(ctx, err, "retire-failed")
 		}
 	}
 	r, err := kick.Kick(ctx, old)

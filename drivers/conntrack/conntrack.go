@@ -109,36 +109,58 @@ func request(kind uint16, flags netlink.HeaderFlags, mark, mask uint32) (netlink
 	if err != nil {
 		return netlink.Message{}, err
 	}
+	return message(kind, flags, attrs), nil
+}
+
+func message(kind uint16, flags netlink.HeaderFlags, attrs []byte) netlink.Message {
 	return netlink.Message{
 		Header: netlink.Header{Type: netlink.HeaderType(unix.NFNL_SUBSYS_CTNETLINK<<8 | kind), Flags: netlink.Request | flags},
 		Data:   append([]byte{unix.AF_UNSPEC, unix.NFNETLINK_V0, 0, 0}, attrs...),
-	}, nil
+	}
 }
 
 // Flows lists the connections whose mark, under mask, is mark. The kernel walks
-// its whole table, which costs milliseconds even if nothing is found.
+// its whole table, which costs some 10 ms even if nothing is found: ask once
+// with All rather than for one mark after the other.
 func (c *Conn) Flows(ctx context.Context, mark, mask uint32) ([]Flow, error) {
-	if err := ctx.Err(); err != nil {
-		return nil, err
-	}
 	req, err := request(ipctnlGet, netlink.Dump, mark, mask)
+	var flows []Flow
+	if err == nil {
+		// Kernels before 5.8 ignore the filter of a dump without saying so.
+		flows, err = c.list(ctx, req, func(f Flow) bool { return f.Mark&mask == mark&mask })
+	}
 	if err != nil {
 		return nil, fmt.Errorf("list connections of mark %#x/%#x: %w", mark, mask, err)
+	}
+	return flows, nil
+}
+
+// All lists every connection, marked or not, in one walk of the kernel's table.
+func (c *Conn) All(ctx context.Context) ([]Flow, error) {
+	flows, err := c.list(ctx, message(ipctnlGet, netlink.Dump, nil), func(Flow) bool { return true })
+	if err != nil {
+		return nil, fmt.Errorf("list all connections: %w", err)
+	}
+	return flows, nil
+}
+
+func (c *Conn) list(ctx context.Context, req netlink.Message, keep func(Flow) bool) ([]Flow, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
 	}
 	c.mu.Lock()
 	msgs, err := c.conn.Execute(req)
 	c.mu.Unlock()
 	if err != nil {
-		return nil, fmt.Errorf("list connections of mark %#x/%#x: %w", mark, mask, err)
+		return nil, err
 	}
 	flows := make([]Flow, 0, len(msgs))
 	for _, m := range msgs {
 		f, err := parse(m.Data)
 		if err != nil {
-			return nil, fmt.Errorf("list connections of mark %#x/%#x: %w", mark, mask, err)
+			return nil, err
 		}
-		// Kernels before 5.8 ignore the filter of a dump without saying so.
-		if f.Mark&mask == mark&mask {
+		if keep(f) {
 			flows = append(flows, f)
 		}
 	}

@@ -43,6 +43,9 @@ func TestListAndDeleteByMark(t *testing.T) {
 	if n := len(list(0x200, 0xff00)); n != 4 {
 		t.Errorf("%d flows of the epoch, want 4", n)
 	}
+	if all, err := c.All(context.Background()); err != nil || len(all) != 4 {
+		t.Errorf("all flows: %v, %v, want 4", all, err)
+	}
 	flows := list(7, 0xff)
 	if len(flows) != 2 {
 		t.Fatalf("flows of mark 7: %v, want one of each family", flows)
