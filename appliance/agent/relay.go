@@ -48,13 +48,34 @@ func (a *Agent) heard(e Beat) {
 		if err != nil || !fresh {
 			return
 		}
+		owned := a.owned(p.Peer) // what this peer may speak of
 		for _, g := range e.Message.Groups {
+			if !strings.HasPrefix(g.Group, owned) {
+				continue
+			}
 			a.relay.group(a, p.Peer, g)
 		}
 		for i := range e.Message.Databases {
+			if !strings.HasPrefix(e.Message.Databases[i].Group, owned) {
+				continue
+			}
 			a.relay.database(a, p.Peer, &e.Message.Databases[i])
 		}
 	}
+}
+
+// owned is what the names of groups must begin with that a peer may speak of:
+// a town hall of its own only, and to a town hall only of its own.
+func (a *Agent) owned(peer string) string {
+	if a.spec.Role == TownHall {
+		return a.spec.Site + "/"
+	}
+	for _, p := range a.spec.Peers {
+		if p.Name == peer && p.Role == TownHall {
+			return peer + "/"
+		}
+	}
+	return ""
 }
 
 func (r *relay) group(a *Agent, from string, g detect.GroupState) {
@@ -106,14 +127,30 @@ func (a *Agent) beat() {
 		if !changed && !p.session.Due(a.now) {
 			continue
 		}
-		m := &detect.Message{From: a.spec.Site}
-		p.session.Stamp(a.now, jitter(a.boot, m.Seq+uint64(a.now)), m)
-		a.compose(p.Peer, m)
-		a.do("", 0, 0, SendBeat{Path: p.Name, Message: m})
+		all := &detect.Message{}
+		a.compose(p.Peer, all)
+		for first := true; first || len(all.Groups)+len(all.Databases) > 0; first = false {
+			m := &detect.Message{From: a.spec.Site}
+			fill(m, all)
+			p.session.Stamp(a.now, jitter(a.boot, uint64(a.now)), m)
+			a.do("", 0, 0, SendBeat{Path: p.Name, Message: m})
+		}
 	}
 }
 
-// compose fills in what this box has to say to a peer.
+// fill moves as much of all to m as one datagram surely holds (names have at
+// most 27 letters, a message detect.MaxMessage bytes).
+func fill(m, all *detect.Message) {
+	const room, group, database = 1200, 80, 200
+	left := room
+	n := min(len(all.Groups), left/group)
+	m.Groups, all.Groups = all.Groups[:n:n], all.Groups[n:]
+	left -= n * group
+	n = min(len(all.Databases), left/database)
+	m.Databases, all.Databases = all.Databases[:n:n], all.Databases[n:]
+}
+
+// compose collects what this box has to say to a peer.
 func (a *Agent) compose(peer string, m *detect.Message) {
 	for _, g := range a.groups {
 		m.Groups = append(m.Groups, g.say())
