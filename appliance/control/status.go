@@ -45,6 +45,7 @@ type Path struct {
 	Interface string  `json:"interface"`
 	Carrier   bool    `json:"carrier"`
 	Carries   bool    `json:"carries"` // traffic takes this path now
+	Refused   uint64  `json:"refused"` // heartbeats that were forged, damaged or of another source, since the agent's start
 }
 
 // Group is a set of services that move together.

@@ -100,6 +100,7 @@ func (o out) path(p control.Path) {
 	o.gauge("path_carrier_state", "1 when the interface has a carrier", flag(p.Carrier), l...)
 	o.gauge("path_carries_state", "1 when traffic takes this path", flag(p.Carries), l...)
 	o.gauge("path_age_seconds", "time in this state", p.SinceS, l...)
+	o.counter("path_refused_total", "heartbeats that were forged, damaged or of another source", float64(p.Refused), l...)
 }
 
 func (o out) group(g control.Group, st control.Status) {

@@ -89,7 +89,7 @@ func (s *Shell) snapshot(v agent.View) control.Status {
 		Paths:   []control.Path{}, Groups: []control.Group{}, Services: []control.Service{}, Databases: []control.Database{}, Alarms: []control.Alarm{}}
 	for _, p := range v.Paths {
 		st.Paths = append(st.Paths, control.Path{Name: p.Name, Peer: p.Peer, State: p.State.String(), RTTMs: float64(p.RTT) / 1e6, Loss: p.Loss,
-			SinceS: sec(p.Since, v.Now), Interface: p.Link, Carrier: p.Carrier, Carries: p.Carries})
+			SinceS: sec(p.Since, v.Now), Interface: p.Link, Carrier: p.Carrier, Carries: p.Carries, Refused: s.refused(p.Name)})
 	}
 	for i, g := range v.Groups {
 		if i == 0 || !g.Verdict.Usable {
@@ -121,6 +121,16 @@ func (s *Shell) snapshot(v agent.View) control.Status {
 		st.LastReturn = &r
 	}
 	return st
+}
+
+// refused counts what came on a path's socket and was no heartbeat of the peer.
+func (s *Shell) refused(path string) uint64 {
+	sock := s.beats[path]
+	if sock == nil {
+		return 0
+	}
+	st := sock.Stats()
+	return st.Forged + st.Malformed + st.WrongSource
 }
 
 func sec(from, to instant.Instant) float64 { return to.Sub(from).Seconds() }
