@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"komainu/tools/ledger"
 	"komainu/tools/town"
 )
 
@@ -57,18 +56,21 @@ func (b *bench) fast(ctx context.Context) (err error) {
 
 // excursion is one cut with local reads, and the return.
 func (r *rounds) excursion(ctx context.Context) (first, patient, verdict time.Duration, err error) {
-	r.StartCrew("outage", crew(r.World))
+	r.StartCrew("outage", crew(r.Clients))
 	defer r.StopClerks("outage")
 	if err := settle(ctx); err != nil {
 		return 0, 0, 0, err
 	}
 	cut := r.cut()
-	if err := errors.Join(r.seen(ctx, localRead), r.seen(ctx, by("patient", localRead))); err != nil {
+	f, err := feel(ctx, r.Recorder, r.Clients[2])
+	if err != nil {
 		return 0, 0, 0, err
 	}
-	first, err1 := r.CutToRead(cut)
-	verdict, err2 := r.VerdictToRead(cut)
-	op, _ := ledger.First(r.Recorder.Ops(), cut, by("patient", localRead))
+	found, err := r.VerdictAt(cut)
+	if err != nil {
+		return 0, 0, 0, err
+	}
 	r.StopClerks("outage")
-	return first, op.End.Sub(cut), verdict, errors.Join(err1, err2, r.back(ctx))
+	r.journal(cut)
+	return f.first.Sub(cut), f.patient.Sub(cut), f.first.Sub(found), r.back(ctx)
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"komainu/tools/lab"
-	"komainu/tools/ledger"
 )
 
 // keepalived runs VRRP over the line between both boxes, one advertisement
@@ -76,7 +75,7 @@ func (p *plain) keepalived(ctx context.Context) error {
 
 // outage is one cut as keepalived's clerks see it.
 func (p *plain) outage(ctx context.Context) (first, patient time.Duration, err error) {
-	stop := p.work(crewFrom(p.Clients))
+	stop := p.work(crew(p.Clients))
 	defer stop()
 	if err := p.seen(ctx, dcRead); err != nil {
 		return 0, 0, fmt.Errorf("reads at the DC: %w", err)
@@ -89,14 +88,9 @@ func (p *plain) outage(ctx context.Context) (first, patient time.Duration, err e
 	p.Main.Cut(lab.DCToHall)
 	defer p.Main.Heal(lab.HallToDC)
 	defer p.Main.Heal(lab.DCToHall)
-	if err := p.seen(ctx, localRead); err != nil {
+	f, err := feel(ctx, p.rec, p.Clients[2])
+	if err != nil {
 		return 0, 0, fmt.Errorf("local reads: %w", err)
 	}
-	if err := p.seen(ctx, by("patient", localRead)); err != nil {
-		return 0, 0, fmt.Errorf("local reads of the patient clerk: %w", err)
-	}
-	ops := p.rec.Ops()
-	a, _ := ledger.First(ops, cut, localRead)
-	b, _ := ledger.First(ops, cut, by("patient", localRead))
-	return a.End.Sub(cut), b.End.Sub(cut), nil
+	return f.first.Sub(cut), f.patient.Sub(cut), nil
 }

@@ -26,6 +26,7 @@ type bench struct {
 	runs    int           // of every figure
 	flaps   time.Duration // of the false switches, in all
 	program string        // of the agents; empty: out/komainu
+	trace   bool          // print the journals of every round
 	begin   time.Time
 	figures []*Figure
 }
@@ -57,6 +58,7 @@ func main() {
 	b := &bench{begin: time.Now()}
 	flag.IntVar(&b.runs, "n", 10, "runs of every figure")
 	flag.DurationVar(&b.flaps, "flaps", 2*time.Minute, "how long to disturb the lines in search of false switches")
+	flag.BoolVar(&b.trace, "v", false, "print what the agents wrote down in every round, with the time since its cut or order")
 	flag.StringVar(&b.program, "program", "", "the built program (default out/komainu)")
 	quick := flag.Bool("quick", false, "three runs of everything, to see that it works")
 	only := flag.String("only", "", "comma-separated parts: "+strings.Join(names, ", "))

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"komainu/failover/machine"
-	"komainu/tools/ledger"
 	"komainu/tools/town"
 )
 
@@ -39,26 +38,26 @@ func (b *bench) outage(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.Close()) }()
 	return b.repeat(ctx, func(i int) error {
-		r.StartCrew("outage", crew(r.World))
+		r.StartCrew("outage", crew(r.Clients))
 		defer r.StopClerks("outage")
 		if err := settle(ctx); err != nil {
 			return err
 		}
 		cut := r.cut()
-		if err := errors.Join(r.seen(ctx, localRead), r.seen(ctx, by("patient", localRead))); err != nil {
+		f, err := feel(ctx, r.Recorder, r.Clients[2])
+		if err != nil {
 			return err
 		}
-		d, err := r.CutToRead(cut)
-		v, err2 := r.VerdictToRead(cut)
-		if err := errors.Join(err, err2); err != nil {
+		found, err := r.VerdictAt(cut)
+		if err != nil {
 			return err
 		}
-		cutToRead.Ours.add(ms(d))
-		verdict.Ours.add(ms(v))
-		op, _ := ledger.First(r.Recorder.Ops(), cut, by("patient", localRead))
-		patient.Ours.add(ms(op.End.Sub(cut)))
+		cutToRead.Ours.add(ms(f.first.Sub(cut)))
+		verdict.Ours.add(ms(f.first.Sub(found)))
+		patient.Ours.add(ms(f.patient.Sub(cut)))
 
 		r.StopClerks("outage")
+		r.journal(cut)
 		r.StartClerks("") // who wait through a hand-over
 		defer r.StopClerks("")
 		if err := settle(ctx); err != nil {
@@ -71,7 +70,7 @@ func (b *bench) outage(ctx context.Context) (err error) {
 		if err := errors.Join(err, <-wrote); err != nil {
 			return err
 		}
-		d, err = r.OrderToWrite(ordered)
+		d, err := r.OrderToWrite(ordered)
 		if err != nil {
 			return err
 		}
@@ -79,6 +78,8 @@ func (b *bench) outage(ctx context.Context) (err error) {
 		if err := settle(ctx); err != nil {
 			return err
 		}
+
+		r.journal(ordered)
 
 		healed := time.Now()
 		if err := r.back(ctx); err != nil {
@@ -102,6 +103,7 @@ func (b *bench) outage(ctx context.Context) (err error) {
 		ended.Ours.add(float64(h.SessionsEnded))
 		aborted.Ours.add(float64(h.TransactionsAborted))
 		r.StopClerks("")
+		r.journal(healed)
 
 		hand, err := p.planned(ctx)
 		if err != nil {

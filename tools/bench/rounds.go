@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"time"
 
@@ -149,23 +150,42 @@ func (r *rounds) back(ctx context.Context) error {
 }
 
 // crew is who works at the counter in every measurement of an outage, here and
-// at the peers: a reader who waits, three who give up soon and try again, and
-// a writer.
-func crew(w *town.World) []ledger.Clerk { return crewFrom(w.Clients) }
+// at the peers: a clerk who waits for an answer, and a writer.
+func crew(clients []*lab.Host) []ledger.Clerk {
+	const patience = 3 * time.Second
+	return []ledger.Clerk{
+		{Name: "patient", Conn: town.StableDSN, Dial: clients[0].Dial, Mix: ledger.Reader(), ConnectTimeout: patience, Timeout: patience},
+		{Name: "writer", Conn: town.StableDSN, Dial: clients[1].Dial, Mix: ledger.Writer(), ConnectTimeout: patience, Timeout: patience},
+	}
+}
 
-func crewFrom(clients []*lab.Host) []ledger.Clerk {
-	const soon = 150 * time.Millisecond
-	out := []ledger.Clerk{
-		{Name: "patient", Mix: ledger.Reader(), ConnectTimeout: 3 * time.Second, Timeout: 3 * time.Second},
-		{Name: "writer", Mix: ledger.Writer(), ConnectTimeout: soon, Timeout: soon},
+// felt is what an outage was like.
+type felt struct {
+	first   time.Time // read of anybody
+	patient time.Time // read of the clerk who waits
+}
+
+// feel waits for the first local reads after a cut; rec is where the clerks
+// write theirs down.
+func feel(ctx context.Context, rec *ledger.Recorder, from *lab.Host) (felt, error) {
+	ctx, cancel := context.WithTimeout(ctx, moveBound)
+	defer cancel()
+	type answer struct {
+		at  time.Time
+		err error
 	}
-	for i := range 3 {
-		out = append(out, ledger.Clerk{Name: fmt.Sprintf("hasty-%d", i), Mix: ledger.Reader(), ConnectTimeout: soon, Timeout: soon, Pause: 10 * time.Millisecond})
+	knocked := make(chan answer, 1)
+	go func() { // awaited below
+		at, err := knock(ctx, from)
+		knocked <- answer{at, err}
+	}()
+	op, err := rec.Wait(ctx, by("patient", localRead))
+	k := <-knocked
+	f := felt{k.at, op.End}
+	if f.patient.Before(f.first) {
+		f.first = f.patient
 	}
-	for i := range out {
-		out[i].Conn, out[i].Dial = town.StableDSN, clients[i%len(clients)].Dial
-	}
-	return out
+	return f, errors.Join(err, k.err)
 }
 
 // settle lets the clerks get into their stride.
@@ -206,4 +226,21 @@ func (b *bench) repeat(ctx context.Context, round func(i int) error) error {
 		}
 	}
 	return nil
+}
+
+// journal prints what the agents wrote down since then.
+func (r *rounds) journal(since time.Time) {
+	if !r.trace {
+		return
+	}
+	for _, e := range r.Events.All() {
+		if at := e.At().Sub(since); at >= 0 {
+			fmt.Fprintf(os.Stderr, "  %9.1f ms  %-5s %-22s %-28s %v\n", ms(at), e.Host, e.Subject, e.Code, e.Args)
+		}
+	}
+	for _, op := range r.Recorder.Ops() {
+		if at := op.End.Sub(since); at >= 0 && (!op.OK || op.Kind == ledger.Connect) {
+			fmt.Fprintf(os.Stderr, "  %9.1f ms  %-5s %-22s %-28s %v %s\n", ms(at), "", op.Clerk, op.Kind, op.End.Sub(op.Start), op.Err)
+		}
+	}
 }

@@ -100,7 +100,7 @@ func (b *bench) boot(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	return b.repeat(ctx, func(i int) error {
-		r.StartCrew("outage", crew(r.World))
+		r.StartCrew("outage", crew(r.Clients))
 		defer r.StopClerks("outage")
 		if err := settle(ctx); err != nil {
 			return err
@@ -116,19 +116,16 @@ func (b *bench) boot(ctx context.Context) (err error) {
 		if err := r.Hall.PowerOn(ctx); err != nil {
 			return err
 		}
-		if err := r.seen(ctx, localRead); err != nil {
+		f, err := feel(ctx, r.Recorder, r.Clients[2])
+		if err != nil {
 			return err
 		}
-		op, ok := ledger.First(r.Recorder.Ops(), on, localRead)
-		if !ok {
-			return errors.New("no read after the boot")
-		}
-		whole.Ours.add(ms(op.End.Sub(on)))
+		whole.Ours.add(ms(f.first.Sub(on)))
 		ready, err := readyAt(filepath.Join(r.Hall.StateDir(), "log", "postgres-"+town.Group+".log"), on)
 		if err != nil {
 			return err
 		}
-		open.Ours.add(ms(op.End.Sub(ready)))
+		open.Ours.add(ms(f.first.Sub(ready)))
 		b.progress("%d: power on to read %.0f ms, of which after PostgreSQL opened %.0f", i+1, last(whole), last(open))
 		r.StopClerks("outage")
 		return r.back(ctx)
