@@ -198,7 +198,7 @@ func (p *page) databases() {
 			continue
 		}
 		p.row("label-remote", p.list(p.role(r.Role, ""), p.say(r.Phase)))
-		p.row("", p.say("remote-said", fmt.Sprint(r.Term), r.Flush, p.ago(r.AgeS)))
+		p.row("", p.say("remote-said", fmt.Sprint(r.Term), p.lsn(r.Flush), p.ago(r.AgeS)))
 	}
 	if len(p.Databases) == 0 {
 		p.add(p.say("none-database"), "")
@@ -227,11 +227,19 @@ func (p *page) hosted(d *control.Database, g *control.Group) {
 }
 
 func (p *page) position(d *control.Database) string {
-	s := d.Flush
+	s := p.lsn(d.Flush)
 	if d.Role == "standby" {
-		s = p.say("position", d.Flush, d.Replay)
+		s = p.say("position", p.lsn(d.Flush), p.lsn(d.Replay))
 	}
 	return p.list(s, p.say("timeline", fmt.Sprint(d.Timeline)))
+}
+
+// lsn is a log position; a stopped server may not tell one.
+func (p *page) lsn(s string) string {
+	if s == "0/0" {
+		return p.say("unknown")
+	}
+	return s
 }
 
 func (p *page) lag(d *control.Database) string {
@@ -269,7 +277,7 @@ func (p *page) ready(d *control.Database) string {
 func (p *page) paths() {
 	for _, q := range p.Paths {
 		state := p.list(p.say("state-"+q.State), p.say("for", span(p.lang, q.SinceS)))
-		if q.Carries {
+		if q.Carries && q.State == "up" {
 			state = p.list(state, p.say("label-active"))
 		}
 		p.add(p.say("label-path")+" "+q.Name, state)

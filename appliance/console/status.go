@@ -95,7 +95,7 @@ func (p *page) lines() string {
 		case !q.Carrier:
 			s += p.aside(p.say("no-carrier"))
 		}
-		if q.Carries {
+		if q.Carries && q.State == "up" {
 			s += " [" + p.say("label-active") + "]"
 		}
 		all = append(all, s)

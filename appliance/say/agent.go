@@ -6,7 +6,7 @@ var agent = map[string]row{
 	"alarm-cleared":      {"alarm over: {=0}{}", "警報解除：{=0}{}"},
 	"alarm-raised":       {"alarm< ({severity-=1})>: {=0}", "警報<（{severity-=1}）>：{=0}"},
 	"dual-write-window":  {"both sides may have taken writes for {0} at most<; the data centre closed {1} after it heard of us>", "両側で更新された可能性のある時間：最大 {0}<（データセンターは受信から {1} で遮断）>"},
-	"gate-failed":        {"clients can't be let in or kept out: the kernel refused; trying again<: {0}>", "接続の許可・遮断をカーネルが拒否しました。再試行します<：{0}>"},
+	"gate-failed":        {"clients can't be let in or kept out: the kernel refused; trying again{}", "接続の許可・遮断をカーネルが拒否しました。再試行します{}"},
 	"hold-false":         {"automatic moves are allowed again", "自動切替を再開しました"},
 	"hold-true":          {"an operator froze automatic moves", "運用者が自動切替を停止しました"},
 	"not-at-dc":          {"clients are not at the data centre", "データセンターを利用していません"},
@@ -28,5 +28,5 @@ var agent = map[string]row{
 	"standby-lag":        {"the standby is further behind than allowed", "待機系の遅れが許容値を超えています"},
 	"standby-not-ready":  {"the standby could not serve reads now{}", "待機系が参照に応じられません{}"},
 	"state-not-saved":    {"the state can't be saved, nothing was changed: check the disk (space, faults){}", "状態を保存できません。変更していません。ディスクの空きと故障を確認してください{}"},
-	"steer-failed":       {"clients can't be steered: the kernel refused; trying again<: {0}>", "利用先の切替をカーネルが拒否しました。再試行します<：{0}>"},
+	"steer-failed":       {"clients can't be steered: the kernel refused; trying again{}", "利用先の切替をカーネルが拒否しました。再試行します{}"},
 }

@@ -229,3 +229,40 @@ func TestEveryCode(t *testing.T) {
 		}
 	}
 }
+
+// TestArguments says codes as their emitters do: every argument has a place, or
+// is left out on purpose, and no place stays empty.
+func TestArguments(t *testing.T) {
+	for _, c := range [][]string{
+		{"advice-accept-orphans", "12"}, {"advice-accept-orphans", "12", "resident"}, {"advice-accept-there", "12"},
+		{"advice-hold-down", "resident"}, {"advice-open", "hinata-cho/resident"}, {"advice-release", "resident"},
+		{"advice-switch-dc", "resident"}, {"advice-switch-local", "resident"}, {"advice-write", "resident"},
+		{"alarm-cleared", "dc-unusable", "warning"}, {"alarm-raised", "dc-fenced", "critical"}, {"alarm-raised", "standby-lag", "warning"},
+		{"block-dc-silent", "resident"}, {"block-fenced", "2"}, {"block-hold-down", "90"}, {"block-not-fenced", "resident"},
+		{"block-orphans", "12"}, {"block-rejoining", "copying", "40"}, {"block-rejoining", "keeping"},
+		{"block-standby-not-ready", "resident", "standby-stopped"},
+		{"database-made", "resident", "/data"}, {"dc-awaiting", "listed", "12"}, {"dc-fenced", "higher-term", "-1"}, {"dc-fenced"},
+		{"dc-closed", "booted-fenced", "-1"}, {"dc-serving", "open", "-1"}, {"done-write", "hinata-cho/resident"}, {"done-fence", "resident"},
+		{"dual-write-window", "217ms", "13ms"}, {"fenced", "12.7ms"}, {"fenced"}, {"gate-failed", "gate-failed"}, {"hold-true"},
+		{"locked-endpoint", "resident-db"}, {"order-fence-refused", "refused-in-phase"}, {"order-no-address", "no address"},
+		{"order-unanswered", "timeout"}, {"own-stall", "1.2s"}, {"path-carries", "alt", "main"},
+		{"phase-at-dc", "dc-open", "main"}, {"phase-fencing", "ordered-write", "sato", "fire"}, {"phase-local-read", "verdict.no-answer", "main", "alt"},
+		{"phase-local-read", "standby-not-ready", "main"}, {"phase-local-write", "hand-over-given-up"},
+		{"refused-busy", "saving", ""}, {"refused-busy", "write", "sato"}, {"refused-dc-unreachable"}, {"refused-dc-unusable", "verdict.boot"},
+		{"refused-in-phase", "returning", "parking"}, {"refused-no-database", "hinata-cho/resident"}, {"refused-no-reason"}, {"refused-no-reason", "0", "3"},
+		{"refused-no-such-group", "tax"}, {"refused-not-caught-up", "4", "3"}, {"refused-not-ours", "0", "3"}, {"refused-orphan-count", "3", "12"},
+		{"refused-stale-term", "1", "3"}, {"refused-standby-not-ready", "resident", "postgres-disk-full"}, {"refused-write-never", "hinata-cho/resident"},
+		{"relay-failed", "dc-db"}, {"retire-failed", "retire-failed"}, {"retired", "4", "3", "859us"}, {"rewind-impossible", "no WAL"}, {"rewind-impossible"},
+		{"server-copy-failed", "disk-full", "no space"}, {"server-drain", "3", "1"}, {"server-start-primary-failed", "stale-term", "term 2"},
+		{"service-not-proved", "refused"}, {"service-proved", "local-read"}, {"standby-copying", "40"}, {"state-not-saved", "state-not-saved"}, {"state-not-saved"},
+		{"steer-failed", "steer-failed"}, {"verdict.db-host-silent", "resident"}, {"verdict.line-lost", "main"}, {"verdict.never-heard", "main", "alt"},
+		{"verdict.primary-down", "resident", "hung"}, {"verdict.primary-fenced", "resident"}, {"verdict.probe-failed", "resident-db"}, {"verdict.probes-pending", "resident-db"},
+	} {
+		for _, lang := range say.Languages() {
+			got := say.Text(lang, c[0], c[1:]...)
+			if strings.ContainsAny(got, "?{}<>") || strings.HasSuffix(got, ")") && lang == "ja" {
+				t.Errorf("%s %q: %s", lang, c, got)
+			}
+		}
+	}
+}

@@ -74,6 +74,7 @@ var console = map[string]row{
 	"term-owner":         {"{0}, writes: {1}", "{0}（更新権限：{1}）"},
 	"time-uptime":        {"{0}, up {1}", "{0}（稼働 {1}）"},
 	"timeline":           {"timeline {0}", "タイムライン {0}"},
+	"unknown":            {"unknown", "不明"},
 	"usable":             {"usable", "利用可"},
 	"usage-ambiguous":    {"{0} may mean: {1}", "{0} は次のどれかです：{1}"},
 	"usage-argument":     {"{0} needs: {1}", "{0} に必要な指定：{1}"},
