@@ -41,6 +41,12 @@ func (c *Cluster) settings(up *Upstream) map[string]string {
 		"wal_receiver_timeout":        "10s",
 		"wal_sender_timeout":          "10s",
 		"wal_retrieve_retry_interval": "100ms",
+		// Sessions whose client went away with the line end within 30 s, also in the
+		// middle of a query: else a few outages use up max_connections.
+		"tcp_keepalives_idle":              "10",
+		"tcp_keepalives_interval":          "5",
+		"tcp_keepalives_count":             "4",
+		"client_connection_check_interval": "10s",
 	}
 	maps.Copy(s, c.cfg.Settings)
 	maps.Copy(s, map[string]string{
