@@ -47,10 +47,10 @@ func Text(lang, code string, args ...string) string {
 	if lang == "ja" {
 		s = r[1]
 	}
-	rest, list, drop := without(s, args)
+	rest, shown := without(s, args)
 	s = section.ReplaceAllStringFunc(s, func(in string) string {
 		for _, m := range place.FindAllStringSubmatch(in, -1) {
-			if argument(args, m[2]) == "" {
+			if arg, _ := argument(args, m[2]); arg == "" {
 				return ""
 			}
 		}
@@ -63,27 +63,29 @@ func Text(lang, code string, args ...string) string {
 		case "{*}":
 			return strings.Join(rest, ", ")
 		}
-		m := place.FindStringSubmatch(in)
-		arg := argument(args, m[2])
-		if m[1] == "" && arg == "" && !has(args, m[2]) {
-			return "?"
-		}
-		switch prefix, isCode := strings.CutSuffix(m[1], "="); {
-		case !isCode:
-			return arg
-		case arg == "":
-			return "?"
-		case m[3] != "":
-			n, _ := strconv.Atoi(m[2])
-			return Text(lang, prefix+arg, args[n+1:]...)
-		default:
-			return Text(lang, prefix+arg)
-		}
+		return fill(lang, in, args)
 	})
-	if list || drop {
+	if shown {
 		return s
 	}
 	return withRest(s, rest)
+}
+
+// fill is what stands at the place in.
+func fill(lang, in string, args []string) string {
+	m := place.FindStringSubmatch(in)
+	arg, there := argument(args, m[2])
+	prefix, isCode := strings.CutSuffix(m[1], "=")
+	switch {
+	case !there || isCode && arg == "":
+		return "?"
+	case !isCode:
+		return arg
+	case m[3] != "": // what follows the argument is the code's
+		n, _ := strconv.Atoi(m[2])
+		return Text(lang, prefix+arg, args[n+1:]...)
+	}
+	return Text(lang, prefix+arg)
 }
 
 // Note is one line of the journal in lang: what it is about, and the sentence.
@@ -97,17 +99,14 @@ var (
 	section = regexp.MustCompile(`<[^<>]*>`)
 )
 
-// without gives the arguments that have no place in s, and whether s lists
-// them or drops them.
-func without(s string, args []string) (rest []string, list, drop bool) {
+// without gives the arguments that have no place in s; shown says that s lists
+// or drops them itself.
+func without(s string, args []string) (rest []string, shown bool) {
 	placed := make([]bool, len(args))
 	for _, m := range place.FindAllStringSubmatch(s, -1) {
 		n, _ := strconv.Atoi(m[2])
-		for i := n; i < len(args); i++ {
+		for i := n; i < len(args) && (i == n || m[3] != ""); i++ {
 			placed[i] = true
-			if m[3] == "" {
-				break
-			}
 		}
 	}
 	for i, a := range args {
@@ -115,19 +114,14 @@ func without(s string, args []string) (rest []string, list, drop bool) {
 			rest = append(rest, a)
 		}
 	}
-	return rest, strings.Contains(s, "{*}"), strings.Contains(s, "{}")
+	return rest, strings.Contains(s, "{*}") || strings.Contains(s, "{}")
 }
 
-func has(args []string, n string) bool {
-	i, _ := strconv.Atoi(n)
-	return i < len(args)
-}
-
-func argument(args []string, n string) string {
+func argument(args []string, n string) (arg string, there bool) {
 	if i, _ := strconv.Atoi(n); i < len(args) {
-		return args[i]
+		return args[i], true
 	}
-	return ""
+	return "", false
 }
 
 func withRest(s string, args []string) string {
