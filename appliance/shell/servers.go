@@ -326,7 +326,7 @@ func (v *server) list(ctx context.Context, w agent.Server, val *agent.Observed) 
 		closed = time.Unix(0, w.ClosedAt)
 	}
 	list, err := v.cluster.ListOrphans(ctx, w.Text, w.Fork, closed, v.MaxRows)
-	if err != nil {
+	if err != nil && !errors.Is(err, postgres.ErrStandbySignal) { // a standby has no commits of its own
 		return err
 	}
 	if err := os.MkdirAll(v.Archive, 0o700); err != nil {

@@ -118,7 +118,7 @@ func treeSize(dir string) (uint64, error) {
 // Rewind takes a former primary back to where up left its timeline and leaves
 // a directory that may start as up's standby. It checkpoints up first, for
 // pg_rewind right after a promotion would find "same timeline" and do nothing.
-// ErrNotDiverged: nothing was touched, start it as a standby. When pg_rewind
+// ErrNotDiverged: it is a standby on up's timeline already, start it. When pg_rewind
 // fails, the mark stays and ErrRewindImpossible asks for a Copy; so does a
 // directory that an earlier rewind or copy left marked.
 func (c *Cluster) Rewind(ctx context.Context, up Upstream, progress func(percent int, text string)) error {
@@ -170,8 +170,12 @@ func (c *Cluster) prepareRewind(ctx context.Context, up Upstream) error {
 		return fmt.Errorf("timeline there: %w", err)
 	case uint64(system) != ctl.system:
 		return fmt.Errorf("system %d there, %d here: %w", uint64(system), ctl.system, ErrTenant)
-	case uint32(tli) == ctl.timeline:
+	case uint32(tli) == ctl.timeline && c.exists(signalFile):
 		return fmt.Errorf("timeline %d: %w", tli, ErrNotDiverged)
+	case uint32(tli) == ctl.timeline:
+		// Both were promoted out of one parent and gave their branches the same
+		// number: pg_rewind would see nothing to do.
+		return fmt.Errorf("timeline %d on both sides, and this one was a primary: %w", tli, ErrRewindImpossible)
 	}
 	return nil
 }

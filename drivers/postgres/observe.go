@@ -58,7 +58,7 @@ from r`
 // look a deadline. The error tells why a role is Unusable, Starting, Hung or
 // Unknown, for people; only Unknown means that the look itself failed.
 func (c *Cluster) Observe(ctx context.Context) (standby.Observation, error) {
-	o := standby.Observation{FreeBytes: c.free()}
+	o := standby.Observation{FreeBytes: c.free(), Signal: c.exists(signalFile)}
 	if processState(c.Data()) == 'T' {
 		o.Role, o.Reason = standby.Hung, ReasonPaused
 		return o, fmt.Errorf("postmaster of database %s is paused", c.cfg.Name)
