@@ -236,7 +236,7 @@ func (v *view) gap() Loss {
 func (v *view) readAge() time.Duration {
 	var worst time.Duration
 	for _, l := range v.Local {
-		if at := l.Observation.ReplayedAt; at > 0 && !l.Observation.Upstream {
+		if at := l.Observation.ReplayedAt; at > 0 && (!l.Observation.Upstream || !v.PathUp) { // a receiver notices a cut line only after its timeout
 			worst = max(worst, time.Duration(v.Wall-at))
 		}
 	}
