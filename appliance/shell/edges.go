@@ -2,8 +2,8 @@ package shell
 
 import (
 	"context"
+	"net"
 	"net/http"
-	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
 
@@ -13,21 +13,16 @@ import (
 	"komainu/ntp/instant"
 )
 
-// openEdges starts the socket for the console and the health endpoint.
-func (s *Shell) openEdges(ctx context.Context, g *errgroup.Group) error {
-	socket := filepath.Join(s.cfg.Run, "agent.sock")
-	ln, err := control.Listen(ctx, socket, 0o600)
-	if err != nil {
-		return err
-	}
-	srv := &control.Server{Socket: socket, Routes: []control.Route{
+// openEdges answers the console on its socket, and opens the health endpoint.
+func (s *Shell) openEdges(ctx context.Context, g *errgroup.Group, socket net.Listener) error {
+	srv := &control.Server{Socket: socket.Addr().String(), Routes: []control.Route{
 		{Pattern: "GET /v1/status", Role: control.Viewer, Handle: func(ctx context.Context, _ *control.Request) (any, error) {
 			return s.Status(ctx)
 		}},
 		{Pattern: "POST /v1/orders", Role: control.Operator, Handle: s.takeOrder},
 		{Pattern: "GET /v1/events", Role: control.Viewer, Stream: s.stream},
 	}}
-	g.Go(func() error { return srv.Serve(ctx, ln) })
+	g.Go(func() error { return srv.Serve(ctx, socket) })
 	return s.openHealth(ctx, g)
 }
 

@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
 	"path/filepath"
 	"sync"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"komainu/appliance/agent"
+	"komainu/appliance/control"
 	"komainu/drivers/beat"
 	"komainu/drivers/clock"
 	"komainu/drivers/files"
@@ -108,6 +110,16 @@ func (s *Shell) Run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	// Before anything is touched that an agent on the same socket may hold.
+	socket, err := control.Listen(ctx, filepath.Join(s.cfg.Run, "agent.sock"), 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if e := socket.Close(); !errors.Is(e, net.ErrClosed) { // Serve closes it too
+			err = errors.Join(err, e)
+		}
+	}()
 	if s.kernel, err = openKernel(s.cfg.Spec); err != nil {
 		return err
 	}
@@ -119,7 +131,7 @@ func (s *Shell) Run(ctx context.Context) (err error) {
 	drivers, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	group, drivers := errgroup.WithContext(drivers)
-	if err := s.open(drivers, group); err != nil {
+	if err := s.open(drivers, group, socket); err != nil {
 		stop()
 		return errors.Join(err, group.Wait())
 	}
@@ -141,7 +153,7 @@ func (s *Shell) Run(ctx context.Context) (err error) {
 }
 
 // open starts everything that reports events.
-func (s *Shell) open(ctx context.Context, g *errgroup.Group) error {
+func (s *Shell) open(ctx context.Context, g *errgroup.Group, socket net.Listener) error {
 	for _, c := range s.cfg.Beats {
 		sock, err := beat.Open(c)
 		if err != nil {
@@ -164,7 +176,7 @@ func (s *Shell) open(ctx context.Context, g *errgroup.Group) error {
 	if err := s.openOrders(ctx, g); err != nil {
 		return err
 	}
-	return s.openEdges(ctx, g)
+	return s.openEdges(ctx, g, socket)
 }
 
 // event gives the loop something to decide; it blocks when the loop is behind.
