@@ -61,7 +61,7 @@ func TestTable(t *testing.T) {
 func TestParseSim(t *testing.T) {
 	for line, want := range map[string]simSummary{
 		"20 seeds, 203 simulated minutes, 220 faults, 24,922 writes acknowledged, 0 failures, 2.5 s (1.2 s of one core), 545,042 events/s": {20, 203, 220, 545042, 1200 * time.Millisecond},
-		"1,000 seeds, 10,000 simulated minutes, 7,000 faults, 1 failures, 50.0 s, 99,000 events/s":                                        {1000, 10000, 7000, 99000, 50 * time.Second},
+		"1,000 seeds, 10,000 simulated minutes, 7,000 faults, 1 failures, 50.0 s, 99,000 events/s":                                         {1000, 10000, 7000, 99000, 50 * time.Second},
 	} {
 		if got, ok := parseSim(line); !ok || got != want {
 			t.Errorf("%q: %+v, %v", line, got, ok)

@@ -28,6 +28,7 @@ type bench struct {
 	program string        // of the agents; empty: out/komainu
 	trace   bool          // print the journals of every round
 	begin   time.Time
+	load    string // of the machine at the beginning
 	figures []*Figure
 }
 
@@ -55,7 +56,7 @@ func main() {
 	for _, p := range parts {
 		names = append(names, p.name)
 	}
-	b := &bench{begin: time.Now()}
+	b := &bench{begin: time.Now(), load: load()}
 	flag.IntVar(&b.runs, "n", 10, "runs of every figure")
 	flag.DurationVar(&b.flaps, "flaps", 2*time.Minute, "how long to disturb the lines in search of false switches")
 	flag.BoolVar(&b.trace, "v", false, "print what the agents wrote down in every round, with the time since its cut or order")
@@ -99,6 +100,7 @@ func (b *bench) measure(ctx context.Context, wanted []string, to string) error {
 	if err := table(os.Stdout, b.figures); err != nil {
 		errs = append(errs, err)
 	}
+	fmt.Printf("\n%d CPUs, load of the machine %s at the beginning and %s at the end; %.0f s; written to %s\n", runtime.NumCPU(), b.load, load(), time.Since(b.begin).Seconds(), to)
 	return errors.Join(append(errs, b.write(to))...)
 }
 
@@ -109,7 +111,7 @@ type report struct {
 	Commit  string    `json:"commit"`
 	CPUs    int       `json:"cpus"`
 	Kernel  string    `json:"kernel"`
-	Load    string    `json:"load"` // of the machine at the end, 1, 5 and 15 minutes
+	Load    [2]string `json:"load"` // of the machine at the beginning and at the end: 1, 5 and 15 minutes
 	Figures []*Figure `json:"figures"`
 }
 
@@ -122,9 +124,7 @@ func (b *bench) write(to string) error {
 	if v, err := os.ReadFile("/proc/sys/kernel/osrelease"); err == nil {
 		r.Kernel = strings.TrimSpace(string(v))
 	}
-	if v, err := os.ReadFile("/proc/loadavg"); err == nil {
-		r.Load = strings.Join(strings.Fields(string(v))[:3], " ")
-	}
+	r.Load = [2]string{b.load, load()}
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		return err
@@ -133,6 +133,15 @@ func (b *bench) write(to string) error {
 		return err
 	}
 	return os.WriteFile(to, append(text, '\n'), 0o644)
+}
+
+// load is the machine's, other people's work included; empty if unknown.
+func load() string {
+	v, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return ""
+	}
+	return strings.Join(strings.Fields(string(v))[:3], " ")
 }
 
 // figure adds a line to the report.

@@ -101,15 +101,20 @@ func (r *rounds) heal() {
 	}
 }
 
-// order gives an order and waits for its end.
+// order gives an order and waits for its end. A verdict may change between a
+// look and the order, so an order back to the DC is repeated.
 func (r *rounds) order(ctx context.Context, kind machine.OrderKind, count int32) error {
 	ctx, cancel := context.WithTimeout(ctx, readyBound)
 	defer cancel()
-	reply, err := r.Order(ctx, kind, town.Group, "bench", count)
-	if err == nil && !reply.OK {
-		err = fmt.Errorf("order %s refused: %s %v", kind, reply.Code, reply.Args)
+	for {
+		reply, err := r.Order(ctx, kind, town.Group, "bench", count)
+		if err != nil || reply.OK {
+			return err
+		}
+		if reply.Code != "refused-dc-unusable" || rest(ctx, lookEvery) != nil {
+			return fmt.Errorf("order %s refused: %s %v", kind, reply.Code, reply.Args)
+		}
 	}
-	return err
 }
 
 // back returns to the DC by order as soon as that is accepted, giving up what

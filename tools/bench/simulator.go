@@ -10,7 +10,7 @@ import (
 )
 
 // simSeeds of one run of the simulator.
-const simSeeds = 20
+const simSeeds = 60
 
 // sim measures how fast the simulator is, on one core.
 func (b *bench) sim(ctx context.Context) error {
