@@ -49,16 +49,14 @@ type service struct {
 	Service
 	probes detect.ProbeCount
 	last   Probed
-	lastAt instant.Instant
 }
 
 // hosted is one database whose copy this box hosts.
 type hosted struct {
 	Database
 	server
-	remoteRole standby.Role // as last noted
-	order      machine.OrderKind
-	orderAt    instant.Instant // when the order may be sent again
+	order   machine.OrderKind
+	orderAt instant.Instant // when the order may be sent again
 }
 
 // server is what every role keeps of one PostgreSQL server of its own.

@@ -155,13 +155,6 @@ type dcRow struct {
 	Then func(*dcView)
 }
 
-var dcEverywhere = func() (all []DCPhase) {
-	for p := range dcPhases {
-		all = append(all, p)
-	}
-	return all
-}()
-
 // dcRows is the database host's table; the first row whose guard holds is
 // taken. The first two stand before all others: a higher term is obeyed first.
 var dcRows = []dcRow{

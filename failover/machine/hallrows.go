@@ -24,8 +24,6 @@ type view struct {
 	*Hall
 	Facts
 	next Record
-	code string // reply to a refused order
-	args []string
 }
 
 // row is one line of the table: in phase From, when the guard holds, go to To.

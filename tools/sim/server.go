@@ -61,17 +61,16 @@ type server struct {
 	hung  int64 // until when queries hang
 	stuck bool  // a hot standby that cannot open without its primary
 
-	upstream  *server
-	linked    bool   // the WAL receiver streams
-	shipping  bool   // log is on the way
-	shipTo    uint64 // up to where
-	broken    int64  // since when the connection carries nothing; 0: it does
-	replayAt  int64  // wall time of the last commit that came
-	retry     bool   // a reconnection is scheduled
-	overflow  bool   // the primary has a transaction open whose subtransactions overflowed
-	slotGone  bool   // primary: the other side's slot was invalidated
-	kept      map[string]*keptCopy
-	following int // standbys of ours that stream, 0 or 1
+	upstream *server
+	linked   bool   // the WAL receiver streams
+	shipping bool   // log is on the way
+	shipTo   uint64 // up to where
+	broken   int64  // since when the connection carries nothing; 0: it does
+	replayAt int64  // wall time of the last commit that came
+	retry    bool   // a reconnection is scheduled
+	overflow bool   // the primary has a transaction open whose subtransactions overflowed
+	slotGone bool   // primary: the other side's slot was invalidated
+	kept     map[string]*keptCopy
 }
 
 // keptCopy is a complete cluster that was set aside.

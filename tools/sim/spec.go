@@ -77,7 +77,7 @@ func (w *world) build() {
 		w.groups = append(w.groups, g)
 	}
 	for id := range w.nodes {
-		n := &node{w: w, id: id, power: true, tick: never, base: int64(10*sec) + w.rng.Int64N(1000*sec), ppm: p.ppm[id],
+		n := &node{w: w, id: id, power: true, tick: never, base: 10*sec + w.rng.Int64N(1000*sec), ppm: p.ppm[id],
 			groups: map[string]machine.Record{}, databases: map[string]machine.DCRecord{}, told: map[string]uint64{}, gates: map[string]*gate{}, carries: [3]int{-1, -1, -1}}
 		n.spec = w.spec(id)
 		w.nodes[id] = n

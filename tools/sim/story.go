@@ -24,7 +24,6 @@ type entry struct {
 	format string
 	args   []any
 	what   any // agent.Event, or an agent.Action
-	done   *agent.Action
 }
 
 func (w *world) add(e entry) {

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 
 	"komainu/appliance/agent"
 	"komainu/failover/detect"
@@ -261,10 +260,4 @@ func (w *world) fail(format string, args ...any) {
 		w.failure = fmt.Sprintf(format, args...)
 		w.say("VIOLATION %s", w.failure)
 	}
-}
-
-// label is a short name of the failure, to tell kinds apart.
-func (w *world) label() string {
-	s, _, _ := strings.Cut(w.failure, ":")
-	return s
 }
