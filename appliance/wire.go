@@ -235,6 +235,16 @@ func (f folder) put(name string, b []byte) (string, error) {
 	return p, os.Chown(p, f.uid, f.gid)
 }
 
+// stable is the first stable address of a service.
+func (w *wiring) stable(service string) string {
+	for _, s := range w.file.Services {
+		if s.Name == service {
+			return s.VIP[0].String()
+		}
+	}
+	return ""
+}
+
 // probe makes the two askers of a service: at the DC, and at its stable
 // address as clients use it.
 func (w *wiring) probe(p config.ServiceProbe) (shell.Probe, error) {
@@ -272,7 +282,7 @@ func (w *wiring) probe(p config.ServiceProbe) (shell.Probe, error) {
 
 func (w *wiring) refusals(r config.Refusal) ([]shell.Refusal, error) {
 	var out []shell.Refusal
-	x := shell.Refusal{Service: strings.Join(r.Services, ", ")}
+	x := shell.Refusal{Service: strings.Join(r.Services, ", "), Stable: w.stable(r.Services[0])}
 	if r.Certificate != "" {
 		if _, err := w.certificate(r.Certificate, r.Key); err != nil {
 			return nil, err

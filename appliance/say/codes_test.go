@@ -244,7 +244,7 @@ func TestArguments(t *testing.T) {
 		{"database-made", "resident", "/data"}, {"dc-awaiting", "listed", "12"}, {"dc-fenced", "higher-term", "-1"}, {"dc-fenced"},
 		{"dc-closed", "booted-fenced", "-1"}, {"dc-serving", "open", "-1"}, {"done-write", "hinata-cho/resident"}, {"done-fence", "resident"},
 		{"dual-write-window", "217ms", "13ms"}, {"fenced", "12.7ms"}, {"fenced"}, {"gate-failed", "gate-failed"}, {"hold-true"},
-		{"locked-endpoint", "resident-db"}, {"order-fence-refused", "refused-in-phase"}, {"order-no-address", "no address"},
+		{"locked-endpoint", "resident-db", "192.168.50.10:5432"}, {"order-fence-refused", "refused-in-phase"}, {"order-no-address", "no address"},
 		{"order-unanswered", "timeout"}, {"own-stall", "1.2s"}, {"path-carries", "alt", "main"},
 		{"phase-at-dc", "dc-open", "main"}, {"phase-fencing", "ordered-write", "sato", "fire"}, {"phase-local-read", "verdict.no-answer", "main", "alt"},
 		{"phase-local-read", "standby-not-ready", "main"}, {"phase-local-write", "hand-over-given-up"},

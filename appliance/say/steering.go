@@ -2,7 +2,7 @@ package say
 
 // steering: modes of a group, sides, and where clients go.
 var steering = map[string]row{
-	"locked-endpoint":  {"service {0} is served by the data centre; this standby copy in the town hall is locked in normal operation: connect to the stable address of {0}, not to this server", "サービス {0} はデータセンターで稼働中です。この庁舎側の複製は通常時ロックされています。このサーバーではなく {0} の固定アドレスに接続してください"},
+	"locked-endpoint":  {"service {0} is served by the data centre; this standby copy in the town hall is locked in normal operation: connect to {1}, the stable address of {0}, not to this server", "サービス {0} はデータセンターで稼働中です。この庁舎側の複製は通常時ロックされています。このサーバーではなく {0} の固定アドレス {1} に接続してください"},
 	"mode-dc":          {"data centre", "データセンター利用"},
 	"mode-local-read":  {"local, reads only", "庁舎側（参照のみ）"},
 	"mode-local-write": {"local, reads and writes", "庁舎側（参照・更新）"},

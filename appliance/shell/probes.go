@@ -51,6 +51,7 @@ func (s *Shell) prove(ctx context.Context, service string) agent.Done {
 type Refusal struct {
 	Listen  netip.AddrPort
 	Service string
+	Stable  string                                               // where clients should connect instead
 	TLS     func(*tls.ClientHelloInfo) (*tls.Certificate, error) // nil: no TLS
 }
 
@@ -63,7 +64,7 @@ func (s *Shell) refuse(ctx context.Context, r Refusal) error {
 	return refuse.New(refuse.Config{
 		Certificate: r.TLS,
 		Sentence: func(netip.AddrPort) string {
-			return say.Text("en", "locked-endpoint", r.Service) + " / " + say.Text("ja", "locked-endpoint", r.Service)
+			return say.Text("en", "locked-endpoint", r.Service, r.Stable) + " / " + say.Text("ja", "locked-endpoint", r.Service, r.Stable)
 		},
 	}).Run(ctx, ln)
 }
