@@ -69,7 +69,7 @@ func (p *httpProber) Probe(ctx context.Context) Result {
 			return false, err
 		}
 		defer answer.Body.Close()
-		if _, err := io.CopyN(io.Discard, answer.Body, maxBody); err != nil && err != io.EOF {
+		if _, err := io.CopyN(io.Discard, answer.Body, maxBody); err != nil && !errors.Is(err, io.EOF) {
 			return false, err
 		}
 		if answer.StatusCode >= 500 {

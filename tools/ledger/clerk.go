@@ -32,7 +32,7 @@ type Clerk struct {
 // Mix is the share of each kind of operation, as weights.
 type Mix struct{ Search, Household, Certificate, MoveIn, Entry int }
 
-// The usual mixes: a counter's day, and one kind only for exact measurements.
+// Counter is a counter's day; the others are for exact measurements.
 func Counter() Mix { return Mix{Search: 10, Household: 5, Certificate: 3, MoveIn: 1, Entry: 1} }
 
 // Reader only searches.
