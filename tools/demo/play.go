@@ -243,7 +243,7 @@ func (p *play) back(ctx context.Context) error {
 	defer func() { // also when the story ends here
 		if ended != nil {
 			cancel()
-			_ = <-ended // why the story ended is reported where it did
+			<-ended //nolint:errcheck // why the story ended is reported where it did
 		}
 	}()
 	var st control.Status

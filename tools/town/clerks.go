@@ -55,6 +55,9 @@ func (w *World) StartCrew(at string, clerks []ledger.Clerk) {
 	c := &crew{stop: cancel}
 	for _, k := range clerks {
 		k.Size, k.Seed = w.Size, w.Seed
+		if k.Pause == 0 {
+			k.Pause = w.Settings.Pause
+		}
 		if k.ConnectTimeout == 0 { // patient: what fails early is then reset by the box, not given up by the clerk
 			k.ConnectTimeout, k.Timeout = 3*time.Second, 3*time.Second
 		}

@@ -12,6 +12,9 @@ import (
 // Settings of a town that differ between demo, tests and bench.
 type Settings struct {
 	Profile  string        // of the heartbeats: "default" or "fast"
+	Interval time.Duration // of the heartbeats in place of a profile; 0: none
+	Probe    time.Duration // 0: every 500 ms; also its timeout
+	Pause    time.Duration // of the standard clerks between two operations; 0: 5 ms
 	HoldDown time.Duration // 0: 3 s
 	Drain    time.Duration // 0: 2 s
 	Back     string        // "manual" (default) or "auto"
@@ -21,6 +24,9 @@ type Settings struct {
 func (s Settings) filled() Settings {
 	if s.Profile == "" {
 		s.Profile = "default"
+	}
+	if s.Probe == 0 {
+		s.Probe = 500 * time.Millisecond
 	}
 	if s.HoldDown == 0 {
 		s.HoldDown = 3 * time.Second
@@ -50,7 +56,7 @@ name = "hinata-cho"
 label = "日向町役場"
 role = "town-hall"
 [heartbeat]
-profile = "{{.Profile}}"
+{{if .Interval}}interval = "{{.Interval}}"{{else}}profile = "{{.Profile}}"{{end}}
 key = "secret:heartbeat"
 [[interface]]
 name = "office"
@@ -91,7 +97,7 @@ interface = "office"
 vip = ["{{.Service4}}:5432", "[{{.Service6}}]:5432"]
 dc = ["{{.DB4}}:5432", "[{{.DB6}}]:5432"]
 local = "database:resident"
-probe = { kind = "postgres", every = "500ms", fail = 3, ok = 3 }
+probe = { kind = "postgres", every = "{{.Probe}}", fail = 3, ok = 3 }
 [[service]]
 name = "resident-web"
 group = "resident"
@@ -99,7 +105,7 @@ interface = "office"
 vip = ["{{.Service4}}:80", "[{{.Service6}}]:80"]
 dc = ["{{.App4}}:80", "[{{.App6}}]:80"]
 local = ["{{.Hall4}}:8080", "[{{.Hall6}}]:8080"]
-probe = { kind = "http", every = "500ms", fail = 3, ok = 3 }
+probe = { kind = "http", every = "{{.Probe}}", fail = 3, ok = 3 }
 [[group]]
 name = "resident"
 down = "auto"
@@ -136,7 +142,7 @@ name = "dc-edge"
 label = "県DC接続装置"
 role = "dc-edge"
 [heartbeat]
-profile = "{{.Profile}}"
+{{if .Interval}}interval = "{{.Interval}}"{{else}}profile = "{{.Profile}}"{{end}}
 key = "secret:heartbeat"
 [[interface]]
 name = "dclan"
@@ -194,7 +200,7 @@ name = "dc-db"
 label = "県DCデータベース"
 role = "dc-db"
 [heartbeat]
-profile = "{{.Profile}}"
+{{if .Interval}}interval = "{{.Interval}}"{{else}}profile = "{{.Profile}}"{{end}}
 key = "secret:heartbeat"
 [[interface]]
 name = "eth0"
@@ -241,7 +247,7 @@ func render(text string, s Settings) (string, error) {
 	}
 	var b strings.Builder
 	err = t.Execute(&b, map[string]any{
-		"Profile": s.Profile, "HoldDown": s.HoldDown, "Drain": s.Drain, "Back": s.Back, "Write": s.Write,
+		"Profile": s.Profile, "Interval": s.Interval, "Probe": s.Probe, "HoldDown": s.HoldDown, "Drain": s.Drain, "Back": s.Back, "Write": s.Write,
 		"OrdersPort": ordersPort, "HealthPort": healthPort, "LocalPort": localPort,
 		"Hall4": lab.Hall4, "Hall6": lab.Hall6, "Edge4": lab.Edge4, "Edge6": lab.Edge6, "DB4": lab.DB4, "DB6": lab.DB6, "App4": lab.App4, "App6": lab.App6,
 		"Service4": lab.Service4, "Service6": lab.Service6, "DC4": lab.DC4, "DC6": lab.DC6, "Office4": lab.Office4, "Office6": lab.Office6,

@@ -50,7 +50,15 @@ func TestHostScenarios(t *testing.T) {
 // play runs one scenario and shows, when it fails, everything that the boxes
 // wrote down.
 func play(t *testing.T, name string, s Settings) {
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
+	src, err := fs.ReadFile(lab.Scenarios, "scenarios/"+name+".txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	playText(t, name, string(src), s)
+}
+
+func playText(t *testing.T, name, src string, s Settings) {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	w, err := Build(ctx, Options{Name: name, Settings: s, Seed: 1, Keep: os.Getenv("KEEP") != ""})
 	if err != nil {
@@ -61,7 +69,7 @@ func play(t *testing.T, name string, s Settings) {
 			t.Errorf("tear the town down: %v", err)
 		}
 	}()
-	sc, err := Scenario(w, name)
+	sc, err := lab.ParseScenario("scenarios/"+name+".txt", src, w.verbs())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,5 +14,6 @@ VM_PACKAGES += \
 
 .PHONY: vm
 
-vm: setup-test ## the kernel's side of the tests, on a stock kernel in emulation
+vm: setup-test build ## the kernel's side of the tests, on a stock kernel in emulation
 	go run ./tools/vmtest -to out/tally $(VM_PACKAGES)
+	go run ./tools/vmtest -timeout 9m -run 'TestHostStockKernel$$' -to out/tally ./tools/town
