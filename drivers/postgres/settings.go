@@ -47,6 +47,10 @@ func (c *Cluster) settings(up *Upstream) map[string]string {
 		"tcp_keepalives_interval":          "5",
 		"tcp_keepalives_count":             "4",
 		"client_connection_check_interval": "10s",
+		// Keepalives are silent while data wait for their acknowledgement. A WAL sender
+		// that was ended over a cut line, its socket full, waited for the peer with its
+		// last words, and with it the checkpoint that wanted to give its slot up.
+		"tcp_user_timeout": "10s",
 	}
 	maps.Copy(s, c.cfg.Settings)
 	maps.Copy(s, map[string]string{
