@@ -27,6 +27,8 @@ func (b *bench) outage(ctx context.Context) (err error) {
 	ended := b.figure(Figure{Name: "return_sessions_ended", What: "planned return: idle sessions ended (57P01)", Unit: "sessions"})
 	aborted := b.figure(Figure{Name: "return_transactions_aborted", What: "planned return: transactions aborted", Unit: "transactions"})
 
+	again := b.figure(Figure{Name: "return_left_again", What: "planned return: moves away from the DC right after it", Unit: "moves", Goal: "0", holds: maxAtMost(0)})
+
 	r, err := b.town(ctx, "outage", town.Settings{})
 	if err != nil {
 		return err
@@ -82,9 +84,13 @@ func (b *bench) outage(ctx context.Context) (err error) {
 		r.journal(ordered)
 
 		healed := time.Now()
-		if err := r.back(ctx); err != nil {
+		before := r.again
+		err = r.back(ctx)
+		r.journal(healed)
+		if err != nil {
 			return fmt.Errorf("return: %w", err)
 		}
+		again.Ours.add(float64(r.again - before))
 		if err := errors.Join(r.seen(ctx, dcRead), r.seen(ctx, dcWrite)); err != nil {
 			return err
 		}
@@ -103,7 +109,6 @@ func (b *bench) outage(ctx context.Context) (err error) {
 		ended.Ours.add(float64(h.SessionsEnded))
 		aborted.Ours.add(float64(h.TransactionsAborted))
 		r.StopClerks("")
-		r.journal(healed)
 
 		hand, err := p.planned(ctx)
 		if err != nil {

@@ -27,6 +27,7 @@ const (
 type rounds struct {
 	*bench
 	*town.World
+	again int // returns after which the group left the DC once more, by itself
 }
 
 func (b *bench) town(ctx context.Context, name string, s town.Settings) (*rounds, error) {
@@ -35,7 +36,7 @@ func (b *bench) town(ctx context.Context, name string, s town.Settings) (*rounds
 	if err != nil {
 		return nil, err
 	}
-	r := &rounds{b, w}
+	r := &rounds{bench: b, World: w}
 	if err := r.ready(ctx); err != nil {
 		return nil, errors.Join(err, w.Close())
 	}
@@ -79,10 +80,12 @@ func (r *rounds) hall(ctx context.Context, what string, holds func(control.Statu
 // ready waits until an outage may begin: clients at the DC, a standby that
 // has it all.
 func (r *rounds) ready(ctx context.Context) error {
-	return r.hall(ctx, "the town to be ready", func(st control.Status) bool {
-		d := st.Databases[0]
-		return st.Groups[0].Mode == "dc" && st.Verdict.Usable && d.Ready && d.Remote.Open && d.Replay != "0/0" && d.LagBytes < 1<<20 && (st.Paths[0].State == "up" && st.Paths[1].State == "up")
-	})
+	return r.hall(ctx, "the town to be ready", atRest)
+}
+
+func atRest(st control.Status) bool {
+	d := st.Databases[0]
+	return st.Groups[0].Mode == "dc" && st.Verdict.Usable && d.Ready && d.Remote.Open && d.Replay != "0/0" && d.LagBytes < 1<<20 && st.Paths[0].State == "up" && st.Paths[1].State == "up"
 }
 
 func (r *rounds) cut() time.Time {
@@ -139,7 +142,7 @@ func (r *rounds) back(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			return r.ready(ctx)
+			return r.stay(ctx)
 		case <-tick.C:
 		}
 		st, err := r.Status(ctx, r.Hall)
@@ -152,6 +155,24 @@ func (r *rounds) back(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// stay waits until the town is ready after a return. A group that leaves the DC
+// once more is counted, and ordered back.
+func (r *rounds) stay(ctx context.Context) error {
+	left := false
+	err := r.hall(ctx, "the group to stay at the DC", func(st control.Status) bool {
+		left = st.Groups[0].Mode == "local-read" && st.Verdict.Usable
+		return left || atRest(st)
+	})
+	if err != nil || !left {
+		return err
+	}
+	r.again++
+	if err := r.order(ctx, machine.SwitchDC, 0); err != nil {
+		return err
+	}
+	return r.ready(ctx)
 }
 
 // crew is who works at the counter in every measurement of an outage, here and
