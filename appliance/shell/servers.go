@@ -230,10 +230,13 @@ func (v *server) operate(ctx context.Context, w agent.Server, val *agent.Observe
 	case agent.Promote:
 		return "promote-failed", c.Promote(ctx)
 	case agent.Copy:
-		if err := c.Stop(ctx, postgres.Fast); err != nil {
-			return "stop-failed", err
+		err := c.CanCopy(ctx, up) // before it is stopped: an old copy still serves reads
+		if err == nil {
+			if err := c.Stop(ctx, postgres.Fast); err != nil {
+				return "stop-failed", err
+			}
+			err = c.Copy(ctx, up, progress)
 		}
-		err := c.Copy(ctx, up, progress)
 		if errors.Is(err, postgres.ErrNoSpace) {
 			return "disk-full", err
 		}

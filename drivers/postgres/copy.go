@@ -25,8 +25,8 @@ func (c *Cluster) Copy(ctx context.Context, up Upstream, progress func(percent i
 	if err := c.mustBeStopped(ctx, "copy"); err != nil {
 		return err
 	}
-	if err := c.prepareCopy(ctx, up); err != nil {
-		return fmt.Errorf("copy database %s from %s:%d: %w", c.cfg.Name, up.Host, up.Port, err)
+	if err := c.CanCopy(ctx, up); err != nil {
+		return err
 	}
 	if err := c.mark(ReasonCopying); err != nil {
 		return err
@@ -42,6 +42,15 @@ func (c *Cluster) Copy(ctx context.Context, up Upstream, progress func(percent i
 		return errors.Join(ErrCopyBroken, err)
 	}
 	return c.unmark()
+}
+
+// CanCopy says whether Copy would begin: the upstream answers, is of this
+// tenant, and fits into the free space. What is here may still run and serve.
+func (c *Cluster) CanCopy(ctx context.Context, up Upstream) error {
+	if err := c.prepareCopy(ctx, up); err != nil {
+		return fmt.Errorf("copy database %s from %s:%d: %w", c.cfg.Name, up.Host, up.Port, err)
+	}
+	return nil
 }
 
 func (c *Cluster) prepareCopy(ctx context.Context, up Upstream) error {

@@ -65,6 +65,9 @@ func (c *Cluster) Observe(ctx context.Context) (standby.Observation, error) {
 	}
 	err := c.query(ctx, &o)
 	if err == nil {
+		if o.Role == standby.Standby && !o.Upstream && o.FreeBytes < minFree {
+			o.Reason = ReasonDiskFull // it reads, and has no room for what comes
+		}
 		return o, nil
 	}
 	// The deadline of the look is spent; the supervisor's answer has its own.

@@ -25,7 +25,7 @@ func (r Role) String() string { return roleNames[r] }
 type Observation struct {
 	At       instant.Instant // when the look ended
 	Role     Role
-	Reason   string // code of appliance/say for Unusable, Starting and Hung; empty otherwise
+	Reason   string // code of appliance/say for Unusable, Starting and Hung, or a standby whose disk is full; empty otherwise
 	Timeline uint32
 	System   uint64 // pg_control's system identifier; two clusters of one database share it
 
