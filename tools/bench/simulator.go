@@ -23,7 +23,7 @@ func (b *bench) sim(ctx context.Context) error {
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 		s, ok := parseSim(lines[len(lines)-1])
 		if !ok {
-			return fmt.Errorf("%v printed no summary: %v: %s", cmd.Args, err, out)
+			return fmt.Errorf("%v printed no summary: %w: %s", cmd.Args, err, out)
 		}
 		seeds.Ours.add(60 * s.seeds / s.took.Seconds())
 		events.Ours.add(s.events)
