@@ -20,10 +20,13 @@ func (b *bench) sim(ctx context.Context) error {
 		cmd := exec.CommandContext(ctx, "go", "run", "./tools/sim", "-all", "-seeds", strconv.Itoa(simSeeds), "-seed", strconv.Itoa(1+i*simSeeds))
 		cmd.Env = append(cmd.Environ(), "GOMAXPROCS=1")
 		out, err := cmd.Output()
+		if err != nil {
+			return fmt.Errorf("%v: %w: %s", cmd.Args, err, out)
+		}
 		lines := strings.Split(strings.TrimSpace(string(out)), "\n")
 		s, ok := parseSim(lines[len(lines)-1])
 		if !ok {
-			return fmt.Errorf("%v printed no summary: %w: %s", cmd.Args, err, out)
+			return fmt.Errorf("%v printed no summary: %s", cmd.Args, out)
 		}
 		seeds.Ours.add(60 * s.seeds / s.took.Seconds())
 		events.Ours.add(s.events)
