@@ -163,7 +163,9 @@ func (r *run) healthz(ctx context.Context) (int, error) {
 }
 
 // pullBack returns to the recovered DC with the kilobyte that was written
-// meanwhile.
+// meanwhile. It is judged by what working clerks feel: they go on at the town
+// hall while the DC's cluster is kept, compared and rewound; how long that takes
+// depends on the cluster's size and stands beside it.
 func (r *run) pullBack(ctx context.Context) error {
 	if _, _, err := r.status(ctx, func(st control.Status) error {
 		if d := st.Databases[0].Remote; d.Phase != "fenced" || d.Role != "stopped" || d.AgeS > 1 {
@@ -179,10 +181,16 @@ func (r *run) pullBack(ctx context.Context) error {
 	if err != nil || !reply.OK {
 		return fmt.Errorf("return: %+v: %w", reply, err)
 	}
-	end := time.Now()
+	took := time.Since(begin)
+	var h town.Handover
+	err = until(ctx, func() (err error) { // a clerk's next operation ends the pause
+		h, err = r.Handover(begin)
+		return err
+	})
 	r.StopClerks("")
-	reads := ledger.LongestGap(r.Recorder.Ops(), begin, end, ledger.GoodRead)
-	writes := ledger.LongestGap(r.Recorder.Ops(), begin, end, ledger.GoodWrite)
+	if err != nil {
+		return err
+	}
 	c, err := connect(ctx, r.Clients[0], town.StableDSN)
 	if err != nil {
 		return err
@@ -192,14 +200,14 @@ func (r *run) pullBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	took := end.Sub(begin)
 	var n int
 	if err := c.QueryRow(ctx, "select count(*) from accept where run = 'AT-70'").Scan(&n); err != nil {
 		return err
 	}
-	r.row("AT-70", "return to the recovered DC after 1 KB was written at the town hall",
-		fmt.Sprintf("%d/2 rows at %s, %s after the order; working clerks paused %s for reads, %s for writes", n, addr, short(took), short(reads.Length()), short(writes.Length())),
-		n == 2 && atDC(addr) && took <= 3*time.Second)
+	paused := max(h.PauseRead, h.PauseWrite) + h.Drain
+	r.row("AT-70", "return to the recovered DC under working clerks, after 1 KB was written at the town hall; judged by their pause",
+		fmt.Sprintf("%d/2 rows at %s; pause %s for reads, %s for writes, %d failed connects; whole return %s", n, addr, short(h.PauseRead), short(h.PauseWrite), h.FailedConnects, short(took)),
+		n == 2 && atDC(addr) && paused <= 3*time.Second)
 	return nil
 }
 
