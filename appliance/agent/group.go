@@ -272,6 +272,11 @@ func (g *group) save(a *Agent, rec machine.Record, harmless bool) {
 		if rec.Phase == machine.LocalWrite && before.Phase == machine.Promoting {
 			g.opened, g.window = a.now, rec.Voucher != nil
 		}
+		if rec.Phase == machine.AtDC && before.Phase != machine.AtDC {
+			for _, s := range g.services { // what was asked while the DC was closed says nothing now
+				s.probes = detect.ProbeCount{}
+			}
+		}
 		if rec.Hold != before.Hold {
 			a.note(rec.Group, "hold-"+strconv.FormatBool(rec.Hold), 0)
 		}

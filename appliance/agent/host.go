@@ -69,7 +69,8 @@ func (h *host) looked(a *Agent, e Looked) {
 	if h.Name != e.Database || a.lanes.busy["server/"+h.Name] != nil {
 		return
 	}
-	if h.obs.Role != e.Observation.Role {
+	// A hand-over waits for the position of a server that follows.
+	if h.obs.Role != e.Observation.Role || h.machine.Record().Phase == machine.Following && h.obs.Replay != e.Observation.Replay {
 		a.net.content++
 	}
 	h.looked1 = true

@@ -228,7 +228,7 @@ func (v *server) operate(ctx context.Context, w agent.Server, val *agent.Observe
 	case agent.StopImmediate:
 		return "stop-failed", c.Stop(ctx, postgres.Immediate)
 	case agent.Promote:
-		return "promote-failed", c.Promote(ctx)
+		return "promote-failed", v.promote(ctx)
 	case agent.Copy:
 		err := c.CanCopy(ctx, up) // before it is stopped: an old copy still serves reads
 		if err == nil {
@@ -266,7 +266,10 @@ func (v *server) operate(ctx context.Context, w agent.Server, val *agent.Observe
 				return "open-writes-failed", err
 			}
 		}
-		return "open-writes-failed", c.CreateJournalSlot(ctx)
+		if err := c.CreateJournalSlot(ctx); err != nil {
+			return "open-writes-failed", err
+		}
+		return "open-writes-failed", c.ReleaseWrites(ctx)
 	case agent.Slots:
 		return "slots-failed", v.slots(ctx)
 	}
@@ -298,6 +301,19 @@ func (v *server) follow(ctx context.Context) error {
 	return nil
 }
 
+// promote keeps the town hall's clients reading, and only that, until
+// OpenWrites. A server that nobody can read from yet has no such clients.
+func (v *server) promote(ctx context.Context) error {
+	if v.Hosted {
+		if o := v.observe(ctx); o.Role == standby.Standby {
+			if err := v.cluster.HoldWrites(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	return v.cluster.Promote(ctx)
+}
+
 func (v *server) drain(ctx context.Context, grace time.Duration, val *agent.Observed) error {
 	r, err := v.cluster.Drain(ctx, time.Now().Add(grace))
 	val.Ended, val.Aborted = r.Idle, r.Aborted
@@ -314,6 +330,9 @@ func (v *server) drain(ctx context.Context, grace time.Duration, val *agent.Obse
 // list's up to what the town hall has confirmed.
 func (v *server) slots(ctx context.Context) error {
 	if err := v.cluster.EnsureSlots(ctx); err != nil {
+		return err
+	}
+	if err := v.cluster.ReleaseWrites(ctx); err != nil { // a copy may have brought it along
 		return err
 	}
 	if o := v.observe(ctx); o.Downstream > 0 {

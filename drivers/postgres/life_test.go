@@ -262,11 +262,21 @@ func (b *bed) planned(from, to *Cluster) {
 	if s, _ := to.Observe(b.ctx); s.Replay != o.Flush {
 		t.Errorf("replayed to %v, the shutdown checkpoint ends at %v", s.Replay, o.Flush)
 	}
+	reader := b.clerk(to)
 	start := time.Now()
+	must(t, to.HoldWrites(b.ctx))
 	must(t, to.Promote(b.ctx))
 	t.Logf("promoted in %v", time.Since(start).Round(time.Millisecond))
 	must(t, to.Promote(b.ctx)) // idempotent
+	_, err := reader.Exec(b.ctx, "select count(*) from ledger; insert into ledger values (-1, 'too early')")
+	if pg := new(pgconn.PgError); !errors.As(err, &pg) || pg.Code != "25006" {
+		t.Errorf("a write before ReleaseWrites: %v, want 25006", err)
+	}
 	must(t, to.EnsureSlots(b.ctx))
+	must(t, to.ReleaseWrites(b.ctx))
+	must(t, to.ReleaseWrites(b.ctx)) // nothing is held any more
+	_, err = reader.Exec(b.ctx, "begin; insert into ledger values (-1, 'in time'); rollback")
+	must(t, err)
 	must(t, from.StartStandby(b.ctx, b.up(to)))
 	b.await(from, "streaming", streaming)
 	b.caughtUp(to, from)

@@ -24,7 +24,7 @@ const ourName = "komainu"
 
 func newSession(dir string, port uint16, dbname string) *session {
 	return &session{dsn: "host='" + dir + "' port=" + strconv.Itoa(int(port)) + " user=" + superuser +
-		" dbname='" + dbname + "' sslmode=disable application_name=" + ourName}
+		" dbname='" + dbname + "' sslmode=disable application_name=" + ourName + " " + readOnly + "=off"}
 }
 
 func (s *session) close() {

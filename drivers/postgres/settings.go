@@ -89,6 +89,7 @@ func (c *Cluster) settings(up *Upstream) map[string]string {
 		s["synchronous_standby_names"] = c.cfg.SyncNames
 	} else {
 		s["primary_conninfo"], s["primary_slot_name"] = c.conninfo(*up, ""), up.Slot
+		delete(s, readOnly) // HoldWrites sets it while the server runs
 	}
 	return s
 }
