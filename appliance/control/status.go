@@ -132,8 +132,7 @@ type Return struct {
 	At                  time.Time `json:"at"`
 	Group               string    `json:"group"`
 	TotalMs             float64   `json:"total_ms"`       // from the order to the lock of the local side
-	PauseReadMs         float64   `json:"pause_read_ms"`  // longest time without a read
-	PauseWriteMs        float64   `json:"pause_write_ms"` // longest time without a write
+	ParkedMs            float64   `json:"parked_ms"`      // how long new connections waited
 	SessionsEnded       int       `json:"sessions_ended"` // idle ones, with 57P01
 	TransactionsAborted int       `json:"transactions_aborted"`
 	Orphans             int       `json:"orphans"`

@@ -30,7 +30,7 @@ func status() control.Status {
 		Services:       []control.Service{{Name: "resident-db", Group: "resident", Target: "local"}},
 		Databases:      []control.Database{{Name: "resident", Group: "resident", Role: "standby", LagBytes: 12288, LagS: 2.5, Ready: true, Orphans: -1}},
 		Alarms:         []control.Alarm{{ID: "place-line", Subject: "resident", Severity: "critical"}, {ID: "standby-paused", Subject: "tax", Severity: "warning"}},
-		LastReturn:     &control.Return{Group: "resident", PauseWriteMs: 300},
+		LastReturn:     &control.Return{Group: "resident", ParkedMs: 300},
 		LastWriteOrder: &control.WriteOrder{Group: "resident", TotalMs: 120},
 	}
 }
@@ -114,7 +114,7 @@ func TestMetrics(t *testing.T) {
 		`komainu_database_lag_bytes{database="resident",group="resident",site="hinata-cho"} 12288`,
 		`komainu_database_lag_seconds{database="resident",group="resident",site="hinata-cho"} 2.5`,
 		`komainu_database_orphans_number{database="resident",group="resident",site="hinata-cho"} -1`,
-		`komainu_return_pause_write_seconds{group="resident",site="hinata-cho"} 0.3`,
+		`komainu_return_parked_seconds{group="resident",site="hinata-cho"} 0.3`,
 		`komainu_write_order_duration_seconds{group="resident",site="hinata-cho"} 0.12`,
 	} {
 		if !strings.Contains(body, want+"\n") {

@@ -150,8 +150,7 @@ func (o out) moves(st control.Status) {
 		return
 	}
 	o.gauge("return_duration_seconds", "last return, from the order to the lock of the local side", r.TotalMs/1000, "group", r.Group)
-	o.gauge("return_pause_read_seconds", "longest time without a read in the last return", r.PauseReadMs/1000, "group", r.Group)
-	o.gauge("return_pause_write_seconds", "longest time without a write in the last return", r.PauseWriteMs/1000, "group", r.Group)
+	o.gauge("return_parked_seconds", "how long new connections waited in the last return", r.ParkedMs/1000, "group", r.Group)
 	o.gauge("return_sessions_number", "idle sessions ended in the last return", float64(r.SessionsEnded), "group", r.Group)
 	o.gauge("return_transactions_number", "transactions aborted in the last return", float64(r.TransactionsAborted), "group", r.Group)
 	o.gauge("return_orphans_number", "commits set aside in the last return", float64(r.Orphans), "group", r.Group)

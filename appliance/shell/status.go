@@ -25,7 +25,8 @@ type statusState struct {
 	dual       map[string]float64
 	write      *control.WriteOrder
 	ret        *control.Return
-	began      int64
+	began      int64 // wall: of the return that runs
+	parked     int64
 }
 
 func ms(from, to int64) float64 { return float64(to-from) / 1e6 }
@@ -57,6 +58,8 @@ func (s *statusState) note(n agent.Note) {
 		}
 	case "phase-rejoining":
 		s.ret, s.began = &control.Return{At: time.Unix(0, n.Wall), Group: group}, n.Wall
+	case "phase-parking":
+		s.parked = n.Wall
 	case "server-drain":
 		if s.ret != nil && len(n.Args) == 2 {
 			_, _ = fmt.Sscan(n.Args[0], &s.ret.SessionsEnded)
@@ -65,7 +68,7 @@ func (s *statusState) note(n agent.Note) {
 	case "phase-at-dc":
 		s.switches[group]++
 		if s.ret != nil && s.ret.TotalMs == 0 {
-			s.ret.TotalMs = ms(s.began, n.Wall)
+			s.ret.TotalMs, s.ret.ParkedMs = ms(s.began, n.Wall), ms(s.parked, n.Wall)
 		}
 	case "service-proved":
 		for g, at := range s.decided {
