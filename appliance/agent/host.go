@@ -213,6 +213,9 @@ func (h *host) setGate(a *Agent, open bool) {
 			return
 		}
 		h.gate = want
+		if open {
+			h.fencedIn = 0
+		}
 		if !open && h.heardAt != 0 {
 			h.fencedIn = a.now.Sub(h.heardAt)
 			h.heardAt = 0

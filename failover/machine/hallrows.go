@@ -176,9 +176,9 @@ func (h *Hall) Step(f Facts) Outcome[Record] {
 		if !in(r.From, h.rec.Phase) || !r.When(v) {
 			continue
 		}
-		v.become(r.To, r.Code, v.Verdict.Args)
+		v.become(r.To, r.Code, nil)
 		if r.Code == "dc-unusable" {
-			v.next.Cause = v.Verdict.Reason
+			v.next.Cause, v.next.Args = v.Verdict.Reason, v.Verdict.Args
 		}
 		if r.Then != nil {
 			r.Then(v)
