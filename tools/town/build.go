@@ -99,6 +99,7 @@ func Build(ctx context.Context, o Options) (w *World, err error) {
 	if err = w.startApps(ctx, w.App); err != nil {
 		return nil, err
 	}
+	w.App.OnBoot(func(ctx context.Context) error { return w.startApps(ctx, w.App) })
 	for _, h := range []*lab.Host{w.DB, w.Edge, w.Hall} {
 		h.OnBoot(func(ctx context.Context) error { return w.boot(ctx, h) })
 		if err = w.boot(ctx, h); err != nil {
