@@ -125,9 +125,15 @@ func superviseMain(ctx context.Context, args []string, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
+	env := []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
+	for _, name := range []string{"NOTIFY_SOCKET", "WATCHDOG_USEC"} { // the agent speaks to systemd (sd_notify(3))
+		if v := os.Getenv(name); v != "" {
+			env = append(env, name+"="+v)
+		}
+	}
 	return pid1.Supervise(ctx, pid1.Options{Run: d.run, State: d.state, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Units: []units.Unit{{
 		Name: "agent", Argv: []string{self, "agent", "--config", d.config, "--state", d.state, "--run", d.run},
-		Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, Dir: "/", Restart: true, StopTimeout: 10 * time.Second,
+		Env: env, Dir: "/", Restart: true, StopTimeout: 10 * time.Second,
 	}}})
 }
 
