@@ -126,10 +126,10 @@ func (s *Session) Receive(now instant.Instant, m *Message) (fresh bool, err erro
 }
 
 // DetectionTime is the silence after which a path is down: Interval × Mult as in
-// RFC 5880, 6.8.4, and half an interval more, so that a gap of Mult-1
-// intervals, with the wait for the next message behind it, is none.
+// RFC 5880, 6.8.4, and one interval more, so that a gap of Mult-1 intervals,
+// with the wait for a message before it and behind it, is none.
 func DetectionTime(interval time.Duration, mult uint8) time.Duration {
-	return interval*time.Duration(mult) + interval/2
+	return interval * (time.Duration(mult) + 1)
 }
 
 // proof says whether m echoes a message that we sent a moment ago, and how

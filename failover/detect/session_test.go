@@ -103,7 +103,7 @@ func TestSessionDetectsACut(t *testing.T) {
 	w := newWorld(t)
 	w.run(time.Second)
 	w.cut["hall"], w.cut["dc"] = true, true
-	w.run(450 * ms) // a gap of four intervals is none, whatever the wait behind it
+	w.run(500 * ms) // a gap of four intervals is none, whatever the wait behind it
 	w.want(Up, Up)
 	w.run(150 * ms)
 	w.want(Down, Down)
@@ -121,7 +121,7 @@ func TestSessionDetectsACutOfOneDirection(t *testing.T) {
 		w := newWorld(t)
 		w.run(time.Second)
 		w.cut[dead] = true
-		w.run(590 * ms) // the deaf end tells the other
+		w.run(640 * ms) // the deaf end tells the other
 		for site, s := range w.ends {
 			if s.State() == Up {
 				t.Errorf("%s doesn't get through, %s is still up", dead, site)
@@ -323,10 +323,10 @@ func TestSessionOwnStallIsNoDeadPath(t *testing.T) {
 	if !h.Due(w.now) {
 		t.Error("nothing to send after a stall")
 	}
-	if now := w.now.Add(549 * ms); h.Expire(now) {
+	if now := w.now.Add(599 * ms); h.Expire(now) {
 		t.Error("too early")
 	}
-	if now := w.now.Add(550 * ms); !h.Expire(now) || h.State() != Down || h.Since() != now {
+	if now := w.now.Add(600 * ms); !h.Expire(now) || h.State() != Down || h.Since() != now {
 		t.Error("silence after a stall isn't noticed")
 	}
 }
