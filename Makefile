@@ -61,5 +61,5 @@ soak: ## what needs hours: make soak PART=name
 	printf '{"part":"%s","commit":"%s","begin":%d,"seconds":%d,"exit":%d}\n' \
 		'$(PART)' "$$(git rev-parse --short HEAD)" $$begin $$(($$(date +%s) - begin)) $$rc >> out/soak.jsonl; exit $$rc
 
-clean: ## remove everything generated
-	rm -rf out
+clean: ## remove everything generated, and the filled clusters that labs are copied from
+	rm -rf out "$${TMPDIR:-/tmp}"/komainu-lab/template-*
