@@ -77,7 +77,7 @@ func (a *Agent) Next() instant.Instant {
 	for _, h := range a.hosts {
 		next = min(next, a.now.Add(h.pace()))
 	}
-	return min(next, a.lanes.next(a.now))
+	return next
 }
 
 func (a *Agent) start(s Started) {

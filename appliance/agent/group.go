@@ -94,7 +94,7 @@ func (g *group) looked(a *Agent, e Looked) {
 // facts is what the machine is told.
 func (g *group) facts(a *Agent, o *machine.Order) machine.Facts {
 	f := machine.Facts{Now: a.now, Wall: a.wallNow(), Verdict: g.verdict, PathUp: g.pathUp(a), Order: o}
-	f.Steered, f.SteeredEpoch = a.steer.of(g)
+	f.Steered = a.steer.of(g)
 	f.Local, f.Remote = g.local[:0], g.remotes[:0]
 	phase := uint8(g.machine.Record().Phase)
 	for _, c := range g.copies {

@@ -108,7 +108,7 @@ func (h *host) step(a *Agent, o *machine.Order) bool {
 		}
 	}
 	f := machine.DCFacts{Now: a.now, Wall: a.wallNow(), Local: h.obs, Busy: a.lanes.busy["server/"+h.Name] != nil,
-		OpDone: h.opDone, OpCode: h.opCode, Kept: h.kept, Listed: h.listed, Shut: h.gated && !h.gate.Open,
+		OpDone: h.opDone, OpCode: h.opCode, Kept: h.kept, Listed: h.listed,
 		Heard: a.relay.freshGroup(a.now, h.Group), Order: o}
 	if h.above != nil && (f.Heard == nil || f.Heard.Term < h.above.Term) {
 		f.Heard = h.above

@@ -63,9 +63,6 @@ func (l *lanes) progress(e Progress) {
 	}
 }
 
-// next is a time at which something in flight should have ended.
-func (l *lanes) next(now instant.Instant) instant.Instant { return now.Add(time.Second) }
-
 // answers remembers what was replied to which order, so that an order sent
 // twice is carried out once.
 type answers struct {

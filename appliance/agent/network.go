@@ -106,7 +106,7 @@ func (n *network) route(a *Agent) {
 				continue
 			}
 			up := p.session.State() == detect.Up
-			if now == "" && best == "" && !n.anyUp(peer.Name) {
+			if now == "" && best == "" && !n.up(peer.Name) {
 				best = p.Name // at the start: the first, up or not
 			}
 			if up && (p.Name == now || now == "" || !n.isUp(now) || a.now.Sub(p.session.Since()) >= steady) {
@@ -130,8 +130,6 @@ func (n *network) route(a *Agent) {
 		n.routes = want
 	})
 }
-
-func (n *network) anyUp(peer string) bool { return n.up(peer) }
 
 func (n *network) isUp(name string) bool {
 	for i := range n.paths {

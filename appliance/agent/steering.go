@@ -40,24 +40,24 @@ func targetOf(t machine.Target) steer.Target {
 }
 
 // of is where the kernel was last confirmed to send a group's clients.
-func (s *steering) of(g *group) (machine.Target, uint16) {
+func (s *steering) of(g *group) machine.Target {
 	for _, e := range s.table.Entries {
 		if len(g.services) > 0 && e.Name == g.services[0].Name {
 			switch e.Target {
 			case steer.Local:
-				return machine.ToLocal, e.Epoch
+				return machine.ToLocal
 			case steer.Parked:
-				return machine.ToPark, e.Epoch
+				return machine.ToPark
 			case steer.DC:
-				return machine.ToDC, e.Epoch
+				return machine.ToDC
 			case steer.None:
 			}
 		}
 	}
 	if len(g.services) == 0 { // nothing to steer: wherever it is wanted
-		return g.machine.Want(machine.Facts{}).Target, g.machine.Record().Epoch
+		return g.machine.Want(machine.Facts{}).Target
 	}
-	return machine.ToNobody, 0
+	return machine.ToNobody
 }
 
 // steerAll brings the kernel's table to what the groups want.

@@ -88,7 +88,6 @@ type DCFacts struct {
 	OpCode string             // code of the phase's operation's failure, "" none
 	Kept   string             // result of OpKeep
 	Listed int32              // result of OpList
-	Shut   bool               // the gate is known closed and the clients' sockets are gone
 	Heard  *detect.GroupState // the town hall's last word, nil if it isn't fresh
 	Order  *Order
 }

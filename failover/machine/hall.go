@@ -154,17 +154,16 @@ type Remote struct {
 
 // Facts is what a group's machine is told at every step.
 type Facts struct {
-	Now          instant.Instant
-	Wall         int64 // Unix ns, for records and people only
-	Verdict      detect.Verdict
-	UsableFor    time.Duration // how long the verdict has been "usable" without a break
-	PathUp       bool
-	Listening    bool     // just started: that nothing was heard means nothing yet
-	Local        []Local  // in the order of Policy.Databases
-	Remote       []Remote // likewise
-	Steered      Target   // as the kernel last confirmed
-	SteeredEpoch uint16
-	Order        *Order // at most one, new
+	Now       instant.Instant
+	Wall      int64 // Unix ns, for records and people only
+	Verdict   detect.Verdict
+	UsableFor time.Duration // how long the verdict has been "usable" without a break
+	PathUp    bool
+	Listening bool     // just started: that nothing was heard means nothing yet
+	Local     []Local  // in the order of Policy.Databases
+	Remote    []Remote // likewise
+	Steered   Target   // as the kernel last confirmed
+	Order     *Order   // at most one, new
 }
 
 // Op is a piece of work on the local server that a phase wants done once.
@@ -198,8 +197,8 @@ type Hall struct {
 	stable  instant.Instant // since when a move back has been possible without a break; 0: it isn't
 }
 
-// NewHall starts from a durable record. A hand-over that was under way is
-// given up by the first step, unless authority had already moved.
+// NewHall starts from a durable record; see Abandon for a hand-over that was
+// under way.
 func NewHall(p Policy, rec Record, now instant.Instant) *Hall {
 	return &Hall{Policy: p, rec: rec, entered: now}
 }
