@@ -15,6 +15,7 @@ type Status struct {
 	Services       []Service   `json:"services"`
 	Databases      []Database  `json:"databases"`
 	Alarms         []Alarm     `json:"alarms"`
+	Clock          *Clock      `json:"clock,omitempty"` // nil: no [ntp] in the configuration
 	LastReturn     *Return     `json:"last_return,omitempty"`
 	LastWriteOrder *WriteOrder `json:"last_write_order,omitempty"`
 }
