@@ -1,0 +1,262 @@
+package source
+
+import (
+	"math"
+	"time"
+
+	"komainu/ntp/wall"
+)
+
+// Estimate is a clock as a straight line over this box's oscillator, with the
+// covariance of its two parameters. The oscillator isn't adjusted by anybody,
+// so a correction of our own clock never disturbs an estimate.
+type Estimate struct {
+	At       wall.Raw
+	Time     wall.Time // what the clock shows at At
+	Rate     float64   // seconds that it gains on the oscillator per second of the oscillator
+	PhaseVar float64   // s²
+	Cov      float64   // s²/s
+	RateVar  float64   // (s/s)²
+}
+
+// TimeAt is what the clock shows when the oscillator shows r.
+func (e Estimate) TimeAt(r wall.Raw) wall.Time {
+	d := r - e.At
+	return e.Time + wall.Time(d) + wall.Time(math.Round(float64(d)*e.Rate))
+}
+
+// Sigma is the standard deviation of TimeAt(r) in seconds, without the wander
+// of the oscillator since At.
+func (e Estimate) Sigma(r wall.Raw) float64 {
+	d := seconds(r.Sub(e.At))
+	return math.Sqrt(max(0, e.PhaseVar+2*d*e.Cov+d*d*e.RateVar))
+}
+
+// The filter's constants.
+const (
+	window      = 64    // delays that are remembered
+	whiteNoise  = 1e-18 // s²/s: phase noise of the oscillator, 1e-9 in a second
+	floor       = 1e-6  // s: time stamps of a kernel are no better than that
+	outlier     = 5     // standard deviations
+	outliersMax = 4     // in a row: the source or the path has changed
+	memory      = 0.97  // of the models' scores, per sample
+	bestFirst   = 1.25  // sqrt(π/2): see noise
+)
+
+// wanders are the models of the oscillator's random walk, (s/s)² per second:
+// from an oven in a quiet room (1e-10 in a second) to a cheap crystal behind
+// a fan (1e-7). They run side by side; the one that predicts best wins.
+var wanders = [...]float64{1e-20, 1e-19, 1e-18, 1e-17, 1e-16, 1e-15, 1e-14}
+
+// model is a Kalman filter of phase and rate for one wander.
+type model struct {
+	x, f          float64 // phase behind the filter's base in seconds, rate
+	pxx, pxf, pff float64
+	score         float64 // log likelihood of what it predicted, forgetting
+}
+
+func (m *model) predict(dt, wander float64) {
+	m.x += m.f * dt
+	m.pxx += 2*m.pxf*dt + m.pff*dt*dt + wander*dt*dt*dt/3 + whiteNoise*dt
+	m.pxf += m.pff*dt + wander*dt*dt/2
+	m.pff += wander * dt
+}
+
+func (m *model) update(z, noise float64) {
+	s := m.pxx + noise
+	y := z - m.x
+	m.score = memory*m.score - 0.5*(y*y/s+math.Log(s))
+	kx, kf := m.pxx/s, m.pxf/s
+	m.x += kx * y
+	m.f += kf * y
+	m.pff -= kf * m.pxf
+	m.pxf -= kx * m.pxf
+	m.pxx -= kx * m.pxx
+}
+
+// Filter estimates one server's clock from its replies. It makes use of one
+// fact: if both ways of a reply queue alike, then of a reply that took e longer
+// than the quickest possible one, the offset is wrong by anything within ±e/2
+// with equal chance, that is by e/√12 (the sum of two exponential delays given,
+// their difference is uniform). So a reply counts by its delay, and the
+// quickest ones count most.
+type Filter struct {
+	at        wall.Raw
+	base      wall.Time // the source's time at raw 0; model.x is relative to it
+	models    [len(wanders)]model
+	delays    [window]float64
+	samples   int // ever
+	outliers  int // in a row
+	jitterVar float64
+}
+
+// Prior is what is known of the rate before the first reply.
+type Prior struct{ Rate, Sigma float64 }
+
+// Add takes a reply; it must not be older than the one before. It says
+// whether the reply was used.
+func (f *Filter) Add(r Reply, prior Prior) bool {
+	at := r.At.At(r.Sent + (r.Received-r.Sent)/2)
+	delay := seconds(r.Delay())
+	f.delays[f.samples%window] = delay
+	f.samples++
+	noise := f.noise(delay)
+	source := r.ServerReceived + (r.ServerSent-r.ServerReceived)/2
+	if f.samples == 1 {
+		f.at, f.base = at, source-wall.Time(at)
+		for i := range f.models {
+			f.models[i] = model{f: prior.Rate, pxx: noise, pff: prior.Sigma * prior.Sigma}
+		}
+		f.jitterVar = noise
+		return true
+	}
+	f.advance(at)
+	z := seconds(source.Sub(f.base + wall.Time(at)))
+	y := z - f.mean().x
+	if s := f.mean().pxx + noise; y*y > outlier*outlier*s {
+		if f.outliers++; f.outliers < outliersMax {
+			return false
+		}
+		for i := range f.models { // believe that it moved, but not yet how far
+			f.models[i].pxx += y * y
+		}
+	}
+	f.outliers = 0
+	f.jitterVar += (y*y - f.jitterVar) / 8
+	for i := range f.models {
+		f.models[i].update(z, noise)
+	}
+	return true
+}
+
+// Delay is the round trip of r without the server's own time (RFC 5905 section 8).
+func (r Reply) Delay() time.Duration {
+	return max(r.Received.Sub(r.Sent)-r.ServerSent.Sub(r.ServerReceived), 0)
+}
+
+// Offset is how far r says that the source is ahead of our clock (RFC 5905
+// section 8).
+func (r Reply) Offset() time.Duration {
+	return r.ServerReceived.Sub(r.Sent)/2 + r.ServerSent.Sub(r.Received)/2
+}
+
+func (f *Filter) advance(at wall.Raw) {
+	if dt := seconds(at.Sub(f.at)); dt > 0 {
+		for i := range f.models {
+			f.models[i].predict(dt, wanders[i])
+		}
+		f.at = at
+	}
+}
+
+// noise is the variance of the offset of a reply that took delay. The quickest
+// possible reply is quicker than the quickest of n by about √(π/2)·m/√n, with
+// m the mean queueing delay of one way (the smallest of n sums of two
+// exponentials), and that is added to what is seen.
+func (f *Filter) noise(delay float64) float64 {
+	e := delay
+	if n := f.kept(); n > 1 {
+		e = min(delay-f.MinDelay()+bestFirst*f.queueing()/math.Sqrt(float64(n)), delay)
+	}
+	return e*e/12 + floor*floor
+}
+
+func (f *Filter) kept() int { return min(f.samples, window) }
+
+// MinDelay is the shortest remembered delay in seconds.
+func (f *Filter) MinDelay() float64 {
+	d := math.Inf(1)
+	for _, x := range f.delays[:f.kept()] {
+		d = min(d, x)
+	}
+	return d
+}
+
+// queueing is the mean queueing delay of one way in seconds.
+func (f *Filter) queueing() float64 {
+	sum, n := 0.0, f.kept()
+	for _, x := range f.delays[:n] {
+		sum += x
+	}
+	return (sum/float64(n) - f.MinDelay()) / 2
+}
+
+// mean is the models' mixture, each by its likelihood.
+func (f *Filter) mean() model {
+	best := math.Inf(-1)
+	for _, m := range f.models {
+		best = max(best, m.score)
+	}
+	var out model
+	var sum float64
+	var w [len(wanders)]float64
+	for i, m := range f.models {
+		w[i] = math.Exp(m.score - best)
+		sum += w[i]
+	}
+	for i, m := range f.models {
+		w[i] /= sum
+		out.x += w[i] * m.x
+		out.f += w[i] * m.f
+	}
+	for i, m := range f.models {
+		dx, df := m.x-out.x, m.f-out.f
+		out.pxx += w[i] * (m.pxx + dx*dx)
+		out.pxf += w[i] * (m.pxf + dx*df)
+		out.pff += w[i] * (m.pff + df*df)
+	}
+	return out
+}
+
+// Estimate is the source's clock at the time of the last reply.
+func (f *Filter) Estimate() Estimate {
+	m := f.mean()
+	return Estimate{
+		At: f.at, Time: f.base + wall.Time(f.at) + wall.Time(math.Round(m.x*1e9)), Rate: m.f,
+		PhaseVar: m.pxx, Cov: m.pxf, RateVar: m.pff,
+	}
+}
+
+// Wander is the random walk of the rate that fits best, (s/s)² per second.
+func (f *Filter) Wander() float64 {
+	best := 0
+	for i, m := range f.models {
+		if m.score > f.models[best].score {
+			best = i
+		}
+	}
+	return wanders[best]
+}
+
+// Samples is how many replies came since the last Reset.
+func (f *Filter) Samples() int { return f.samples }
+
+// Jitter is the standard deviation of recent replies around the estimate, s.
+func (f *Filter) Jitter() float64 { return math.Sqrt(f.jitterVar) }
+
+// Typical is the standard deviation in seconds that a good reply's offset has.
+func (f *Filter) Typical() float64 {
+	e := bestFirst * f.queueing()
+	return math.Sqrt(e*e/12 + floor*floor)
+}
+
+// Ahead is the standard deviation of the phase in seconds when the next reply
+// comes after d without another.
+func (f *Filter) Ahead(d time.Duration) float64 {
+	m := f.mean()
+	m.predict(seconds(d), f.Wander())
+	return math.Sqrt(m.pxx)
+}
+
+// Shift moves the estimate by whole seconds, for a leap second.
+func (f *Filter) Shift(d time.Duration) { f.base = f.base.Add(d) }
+
+// Loosen forgets the phase but not the rate: time passed that the oscillator
+// didn't count.
+func (f *Filter) Loosen(sigma float64) {
+	for i := range f.models {
+		f.models[i].pxx += sigma * sigma
+	}
+}
+
+func seconds(d time.Duration) float64 { return float64(d) / 1e9 }
