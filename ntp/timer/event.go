@@ -57,6 +57,10 @@ type Order struct {
 	Step bool // correct the offset in one step now, whatever it is
 }
 
+// Stopping is the last event of an orderly stop.
+type Stopping struct{}
+
+func (Stopping) event()  {}
 func (Started) event()   {}
 func (Tick) event()      {}
 func (Resolved) event()  {}

@@ -8,6 +8,8 @@ package timer
 import (
 	"net/netip"
 	"time"
+
+	"komainu/ntp/holdover"
 )
 
 // Spec is what the timer is told once: the part of a box's configuration that
@@ -19,10 +21,12 @@ type Spec struct {
 	MaxSlew    float64       // 1e-6: how much faster or slower than true the clock may run to remove an offset
 	Panic      time.Duration // an offset of the running clock beyond it is not corrected without an order
 	Holdover   Holdover
-	Orphan     uint8 // stratum when no upstream was ever heard or holdover has ended; 0: not synchronised instead
-	NoClock    bool  // the kernel's clock isn't ours to adjust: observe and serve only
-	Precision  int8  // log2 of seconds, of reading the clock
-	Oscillator Oscillator
+	Orphan     uint8    // stratum when no upstream was ever heard or holdover has ended; 0: not synchronised instead
+	ID         uint32   // reference ID of this box in orphan mode, unlike its neighbours'; the lowest one leads
+	Own        []uint32 // reference IDs of our own addresses: who follows one of them isn't followed
+	NoClock    bool     // the kernel's clock isn't ours to adjust: observe and serve only
+	Precision  int8     // log2 of seconds, of reading the clock
+	Crystal    holdover.Crystal
 	Seed       uint64 // spreads queries in time; any number
 }
 
@@ -37,18 +41,13 @@ type Upstream struct {
 	MaxPoll int8 // longest
 }
 
-// Holdover is how long the clock counts as right without any source.
+// Holdover is how long the clock counts as right without any source. Up to
+// Bound the box serves as before, with a root distance that covers its error;
+// beyond it at Stratum, as a last resort; after Max not at all.
 type Holdover struct {
-	Stratum uint8         // served while it lasts and the bound isn't better than the last source's; 2..15
-	Max     time.Duration // it ends after this time
-	Bound   time.Duration // or when the error may be larger than this
-}
-
-// Oscillator is what is believed of the box's crystal before anything was
-// learned from it.
-type Oscillator struct {
-	Ageing      float64 // largest change of frequency per day, 1e-6
-	Temperature float64 // largest change of frequency over a day's temperatures, 1e-6
+	Bound   time.Duration
+	Stratum uint8 // 2..15, above every true source's
+	Max     time.Duration
 }
 
 // Server is one address that is asked.
