@@ -35,6 +35,7 @@ type File struct {
 	Databases  []Database
 	Orders     Orders
 	Health     Health
+	NTP        *NTP // nil: no time daemon
 }
 
 // Load reads and checks the file at path. The error is Problems when the file
@@ -77,7 +78,8 @@ func Parse(name string, data []byte) (*File, Problems) {
 	r.children(root, "database", func(t *table) { f.Databases = append(f.Databases, r.database(t, f.Site.Role)) })
 	f.Orders = r.orders(root, f.Site.Role)
 	f.Health = r.health(root)
-	r.later(root, "administrator", "bond", "clock", "image", "log", "ntp", "qos", "snmp", "time", "update", "user", "vlan", "vpn", "wireguard")
+	f.NTP = r.ntp(root)
+	r.later(root, "administrator", "bond", "clock", "image", "log", "qos", "snmp", "time", "update", "user", "vlan", "vpn", "wireguard")
 	r.done(root)
 	r.rules(f)
 	if len(r.problems) > 0 {

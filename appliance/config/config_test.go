@@ -44,7 +44,12 @@ func TestGood(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		var spec any
+		if f.NTP != nil {
+			spec = f.Timer()
+		}
 		got, err := json.MarshalIndent(map[string]any{
+			"ntp": f.NTP, "timer": spec,
 			"agent": f.Agent(), "beats": f.Beats(), "clusters": f.Clusters(), "probes": f.Probes(), "refusals": f.Refusals(),
 			"replication peers": f.ReplicationPeers(), "health": f.Health.Listen, "orders": f.Orders,
 		}, "", "  ")
@@ -101,6 +106,17 @@ func TestRules(t *testing.T) {
 		{"hinata-cho", `key = "secret:service-key"`, "", "config-needs-too certificate key"},
 		{"hinata-cho", `replication = "async"`, `write = "never"`, "config-host-only write"},
 		{"hinata-cho", `office:8443`, `offce:8443`, "config-refers-near listen offce [[interface]] office"},
+		{"dc-edge", `upstream = [{ address = "ntp.example.jp", pool = 4 }, "[2001:db8:1:4::20]:123"]`, "", "config-missing upstream [ntp]"},
+		{"dc-edge", `upstream = [{ address = "ntp.example.jp", pool = 4 }, "[2001:db8:1:4::20]:123"]`, "upstream = []", "config-want-some upstream"},
+		{"hinata-cho", `serve = ["office"]`, `port = 123`, "config-needs-too nts serve"},
+		{"hinata-cho", `serve = ["office"]`, `serve = ["10.1.0.0/16"]`, "config-ntp-serve-where"},
+		{"hinata-cho", `serve = ["office"]`, "serve = [\"main\"]\nport = 4795", "config-port-taken 10.20.7.2:4795 [[path]] main"},
+		{"hinata-cho", `office:8443`, "office:4460", "config-port-taken 192.168.50.1:4460 [ntp] nts; config-port-taken [2001:db8:7:50::1]:4460 [ntp] nts"},
+		{"hinata-cho", `keys = "secret:ntp-keys"`, "weak-keys = true", "config-needs-too key keys; config-needs-too weak-keys keys"},
+		{"hinata-cho", `"10.1.0.5"`, `"10.1.0.6:123"`, "config-ntp-upstream-twice 10.1.0.6 110"},
+		{"hinata-cho", `"10.1.0.5"`, `"10.20.8.2"`, "config-ntp-upstream-own 10.20.8.2"},
+		{"hinata-cho", `min-sources = 2`, `min-sources = 4`, "config-ntp-min-sources 4 3"},
+		{"hinata-cho", `orphan = 13`, `orphan = 10`, "config-ntp-orphan 10 10"},
 		{"dc-edge", `[orders]`, "[[group]]\nname = \"x\"\n[orders]", "config-not-in-role [[group]] dc-edge; config-group-empty x"},
 		{"dc-edge", `name = "dc-db"` + "\nrole", `name = "dc-edge"` + "\nrole", "config-peer-without-path dc-edge; config-peer-self dc-edge; config-refers peer dc-db [[peer]] hinata-cho, dc-edge"},
 		{"dc-db", `group = "hinata-cho/resident"`, `group = "resident"`, "config-want-site-group group resident"},
@@ -210,6 +226,9 @@ func FuzzParse(f *testing.F) {
 			file.Clusters()
 			file.Probes()
 			file.Refusals()
+			if file.NTP != nil {
+				file.Timer()
+			}
 			return
 		}
 		for _, lang := range say.Languages() {

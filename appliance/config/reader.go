@@ -86,6 +86,21 @@ func (r *reader) child(t *table, key string, required bool) *table {
 	return v.table
 }
 
+// part is the inline table that key names, an empty one if there is none.
+func (r *reader) part(t *table, key string) *table {
+	if c := r.child(t, key, false); c != nil {
+		return c
+	}
+	return newTable(key, t.at)
+}
+
+// needs notes that key stands there without other.
+func (r *reader) needs(t *table, key, other string) {
+	if v := t.vals[key]; v != nil && t.vals[other] == nil {
+		r.bad(v.key, "config-needs-too", key, other)
+	}
+}
+
 // children are the tables of [[key]], each read by f.
 func (r *reader) children(t *table, key string, f func(*table)) {
 	v := r.get(t, key)

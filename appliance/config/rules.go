@@ -24,6 +24,7 @@ func (r *reader) rules(f *File) {
 	r.paths(f)
 	r.services(f)
 	r.databases(f)
+	r.time(f)
 	r.listeners(f)
 }
 
@@ -342,6 +343,11 @@ func (r *reader) listeners(f *File) {
 			r.bad(f.Orders.src.item("listen", i), "config-not-own", "listen", l.Addr().String())
 		}
 		take(l, f.Orders.src.item("listen", i), "[orders]")
+	}
+	if f.NTP != nil {
+		for _, l := range f.NTP.NTS.Listen {
+			take(l, f.NTP.src.place("nts"), "[ntp] nts")
+		}
 	}
 	for _, n := range f.Health.named {
 		face := f.face(n.name)

@@ -144,6 +144,38 @@ func (r *reader) number(t *table, key string, def, low, high int64) int64 {
 	return def
 }
 
+// decimal is a number within its bounds, with or without a fraction.
+func (r *reader) decimal(t *table, key string, def, low, high float64) float64 {
+	v := r.get(t, key)
+	if v == nil {
+		return def
+	}
+	n, err := strconv.ParseFloat(strings.ReplaceAll(v.text, "_", ""), 64)
+	show := func(f float64) string { return strconv.FormatFloat(f, 'f', -1, 64) }
+	switch {
+	case v.kind != unstable.Integer && v.kind != unstable.Float || err != nil:
+		r.bad(v.at, "config-want-decimal", key)
+	case !(n >= low && n <= high): // not a number is none of both
+		r.bad(v.at, "config-range", key, v.text, show(low), show(high))
+	default:
+		return n
+	}
+	return def
+}
+
+// yes is true or false.
+func (r *reader) yes(t *table, key string, def bool) bool {
+	v := r.get(t, key)
+	switch {
+	case v == nil:
+		return def
+	case v.kind != unstable.Bool:
+		r.bad(v.at, "config-want-yes", key)
+		return def
+	}
+	return v.text == "true"
+}
+
 // duration is a time with its unit, within its bounds.
 func (r *reader) duration(t *table, key string, def, low, high time.Duration) time.Duration {
 	v := r.get(t, key)
