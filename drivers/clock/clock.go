@@ -1,5 +1,8 @@
-// Package clock reads the box's boot clock and wakes at one of its instants.
-// It never touches the wall clock. Start reading at Now and Timer.
+// Package clock reads the box's clocks, wakes at an instant of the boot clock,
+// adjusts the kernel's wall clock and the hardware clock, and tells when somebody
+// else set the wall clock. It holds no policy: how much to adjust, and when, is
+// the time daemon's. Start reading at Now and Timer, for the wall clock at Read
+// and Take.
 package clock
 
 import (
@@ -15,11 +18,7 @@ import (
 // Now is the present instant of CLOCK_BOOTTIME. The kernel has no way to
 // refuse it.
 func Now() instant.Instant {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
-		panic(fmt.Sprintf("read CLOCK_BOOTTIME: %v", err)) // since Linux 2.6.39 on every machine
-	}
-	return instant.Instant(ts.Nano())
+	return instant.Instant(get(unix.CLOCK_BOOTTIME, "CLOCK_BOOTTIME"))
 }
 
 // Timer ticks at an instant of the boot clock, through suspend as well
