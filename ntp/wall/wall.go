@@ -37,3 +37,6 @@ type Reading struct {
 // stepped since, showed t. The error is |Wall − t| times the clock's frequency
 // adjustment: below 0.5 µs for a millisecond at 500 ppm.
 func (r Reading) At(t Time) Raw { return r.Raw - Raw(r.Wall-t) }
+
+// FirstOfMonth says whether t is in the first day of a month, UTC.
+func (t Time) FirstOfMonth() bool { return time.Unix(0, int64(t)).UTC().Day() == 1 }

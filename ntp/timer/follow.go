@@ -1,0 +1,229 @@
+package timer
+
+import (
+	"math"
+	"time"
+
+	"komainu/ntp/discipline"
+	"komainu/ntp/selection"
+	"komainu/ntp/source"
+)
+
+func sqrt(x float64) float64 { return math.Sqrt(max(x, 0)) }
+
+func seconds(s float64) time.Duration { return time.Duration(math.Round(s * 1e9)) }
+
+// offset is how far true time is ahead of the wall clock now.
+func (t *Timer) offset() time.Duration { return t.truth.TimeAt(t.now.Raw).Sub(t.now.Wall) }
+
+// grade is what kind of clock a source has, best first: a source in holdover
+// counts only where there is none better, an orphan neighbour only where
+// there is nothing else.
+func (t *Timer) grade(p *peer) int {
+	switch {
+	case t.spec.Orphan > 0 && p.Last.Stratum >= t.spec.Orphan:
+		if p.Last.Stratum > t.spec.Orphan || p.Last.RefID >= t.spec.ID {
+			return 3 // follows somebody, or leaves the lead to us
+		}
+		return 2
+	case p.Last.Stratum >= t.spec.Holdover.Stratum:
+		return 1
+	}
+	return 0
+}
+
+// candidates are the usable sources of the best grade that there is.
+func (t *Timer) candidates() []selection.Candidate {
+	best := 2
+	if t.mode == Holding {
+		best = 0 // our own clock is better than another's holdover
+	}
+	for _, p := range t.peers {
+		p.state = p.State(t.now.Boot, t.now.Raw, t.isOwn(p.Last.RefID))
+		if p.state == source.Usable {
+			best = min(best, t.grade(p))
+		}
+	}
+	var all []selection.Candidate
+	for _, p := range t.peers {
+		if p.state != source.Usable || t.grade(p) != best {
+			continue
+		}
+		e := p.Filter.Estimate()
+		all = append(all, selection.Candidate{ID: p.ID, Offset: e.TimeAt(t.now.Raw).Sub(t.now.Wall).Seconds(), Sigma: e.Sigma(t.now.Raw),
+			Distance: p.Distance(t.now.Raw), Stratum: p.Last.Stratum, Prefer: t.spec.Upstreams[p.Upstream].Prefer})
+	}
+	return all
+}
+
+func (t *Timer) isOwn(refID uint32) bool {
+	for _, own := range t.spec.Own {
+		if own == refID {
+			return true
+		}
+	}
+	return false
+}
+
+// follow looks at all sources after one of them was measured, and corrects the
+// clock by what a majority of them says.
+func (t *Timer) follow(measured *peer) {
+	if !t.ready() {
+		return
+	}
+	r := selection.Select(t.candidates(), t.spec.MinSources)
+	if !r.Majority {
+		return
+	}
+	if t.contradicts(r) {
+		return
+	}
+	if _, counts := r.Combined[measured.ID]; !counts && t.truth.known {
+		return // nothing new
+	}
+	t.adopt(r)
+	t.correct(!t.truth.known || t.mode == Starting)
+	t.truth.known = true
+}
+
+// ready says whether the first correction may be made: every source was heard
+// often enough, or doesn't answer.
+func (t *Timer) ready() bool {
+	if t.settled {
+		return true
+	}
+	if t.now.Boot.Sub(t.started) < settleMax {
+		for i := range t.upstreams {
+			if t.upstreams[i].asked {
+				return false
+			}
+		}
+		for _, p := range t.peers {
+			if p.Code == "" && p.Filter.Samples() < settleAfter && (p.Replies == 0 || p.state != source.Unsynced) {
+				return false
+			}
+		}
+	}
+	t.settled = true
+	return true
+}
+
+// contradicts says whether the majority says something that our own clock, by
+// all that is known of it, excludes. Either many sources are wrong at once or
+// our oscillator is; a person is told, and for a while nothing is followed.
+func (t *Timer) contradicts(r selection.Result) bool {
+	if !t.truth.known || t.mode == Starting || t.mode == Orphan || t.mode == Unsynchronised {
+		t.doubt = doubt{}
+		return false
+	}
+	own, bound := t.offset().Seconds(), t.truth.rootDelay/2+t.dispersion()
+	if r.High >= own-bound && r.Low <= own+bound {
+		t.doubt = doubt{}
+		return false
+	}
+	t.doubt.by = seconds(r.Offset - own)
+	if t.doubt.since == 0 {
+		t.doubt.since = t.now.Boot
+		t.note("note-time-doubt", t.doubt.by.String())
+	}
+	return t.now.Boot.Sub(t.doubt.since) < doubtFor
+}
+
+// adopt takes what the sources say together as the truth.
+func (t *Timer) adopt(r selection.Result) {
+	n := truth{known: t.truth.known, at: t.now.Boot, best: t.steady(r), weights: r.Combined}
+	n.At, n.Time, n.PhaseVar = t.now.Raw, t.now.Wall+wallSeconds(r.Offset), r.Sigma*r.Sigma
+	var rates float64
+	votes := map[uint8]float64{}
+	for _, p := range t.peers {
+		w := r.Combined[p.ID]
+		if w == 0 {
+			continue
+		}
+		e := p.Filter.Estimate()
+		n.Rate += e.Rate / e.RateVar
+		rates += 1 / e.RateVar
+		n.rootDelay += w * p.RootDelay()
+		n.dispersion += w * (p.Distance(t.now.Raw) - p.RootDelay()/2)
+		n.wander = max(n.wander, p.Filter.Wander())
+		votes[p.Last.Leap]++
+		if p.ID == n.best {
+			n.stratum, n.refID = p.Last.Stratum+1, refID(p.Addr.Addr())
+		}
+	}
+	n.Rate, n.RateVar = n.Rate/rates, 1/rates
+	for l, v := range votes {
+		if 2*v > float64(len(r.Combined)) && l != 3 {
+			n.leap = l
+		}
+	}
+	if n.best != t.truth.best {
+		if p := t.peer(n.best); p != nil {
+			t.note("note-time-selected", p.name, p.Addr.String())
+		}
+	}
+	t.truth = n
+}
+
+// steady keeps the source that is shown as followed as long as no other counts
+// half as much again.
+func (t *Timer) steady(r selection.Result) int {
+	if w := r.Combined[t.truth.best]; w > 0 && r.Combined[r.Best] < 1.5*w {
+		return t.truth.best
+	}
+	return r.Best
+}
+
+// correct brings the clock to the truth.
+func (t *Timer) correct(mayStep bool) {
+	if t.spec.NoClock {
+		return
+	}
+	rules := discipline.Rules{StepOver: t.spec.StepOver, MaxSlew: t.spec.MaxSlew, Panic: t.spec.Panic}
+	offset := t.offset()
+	c := rules.Correct(offset, t.truth.Rate, mayStep)
+	t.setFrequency(t.truth.Rate)
+	switch {
+	case c.Panic:
+		if t.panics == 0 {
+			t.note("note-time-panic", offset.String(), t.spec.Panic.String())
+		}
+		t.panics = offset
+		t.slew(0, 0)
+	case c.Step != 0:
+		t.panics = 0
+		t.stepClock(c.Step)
+	default:
+		t.panics = 0
+		t.slew(c.Slew, c.Constant)
+	}
+}
+
+func (t *Timer) slew(offset time.Duration, constant int) {
+	t.do(Slew{Offset: offset, Constant: constant})
+	t.clock.SetSlew(offset, constant)
+}
+
+// order carries out an operator's order.
+func (t *Timer) order(o Order) {
+	if !o.Step {
+		t.do(Done{ID: o.ID, Code: "ntp-order-unknown"})
+		return
+	}
+	r := selection.Select(t.candidates(), t.spec.MinSources)
+	switch {
+	case t.spec.NoClock:
+		t.do(Done{ID: o.ID, Code: "ntp-step-no-clock"})
+	case !r.Majority:
+		t.do(Done{ID: o.ID, Code: "ntp-step-no-truth"})
+	default:
+		t.doubt, t.panics = doubt{}, 0
+		t.adopt(r)
+		t.truth.known = true
+		if by := t.offset(); by != 0 {
+			t.stepClock(by)
+		}
+		t.correct(true)
+		t.do(Done{ID: o.ID})
+	}
+}

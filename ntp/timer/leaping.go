@@ -1,0 +1,98 @@
+package timer
+
+import (
+	"time"
+
+	"komainu/ntp/wall"
+)
+
+// leaping is a leap second that is coming.
+type leaping struct {
+	at      wall.Time // midnight UTC after it; 0: none is coming
+	seconds int       // +1: the last minute has 61, -1: 59
+}
+
+const day = wall.Time(24 * time.Hour)
+
+// bits are the leap indicator (RFC 5905 figure 9).
+func (l leaping) bits() uint8 {
+	switch {
+	case l.at == 0 || l.seconds == 0:
+		return 0
+	case l.seconds > 0:
+		return 1
+	}
+	return 2
+}
+
+// nearLeap says that a reply could have one stamp before the leap second and
+// another after it.
+func (t *Timer) nearLeap() bool {
+	return t.leaping.at != 0 && t.leaping.at.Sub(t.now.Wall).Abs() < leapQuiet
+}
+
+// leap looks out for leap seconds and carries on after one. moved is how far
+// the clock went otherwise than we made it; a leap second is no foreign hand.
+func (t *Timer) leap(moved time.Duration) bool {
+	l := &t.leaping
+	if l.at == 0 {
+		t.expectLeap()
+		return false
+	}
+	by := -time.Duration(l.seconds) * time.Second
+	kernel := (moved-by).Abs() < 100*time.Millisecond && l.at.Sub(t.now.Wall).Abs() < leapQuiet
+	if !kernel && t.now.Wall < l.at+wall.Time(time.Second) {
+		t.withdrawLeap()
+		return false
+	}
+	for _, p := range t.peers {
+		p.Filter.Shift(by)
+	}
+	t.truth.Time = t.truth.Time.Add(by)
+	t.slot = slot{}
+	t.void()
+	*l = leaping{}
+	t.note("note-time-leap", by.String())
+	if !t.spec.NoClock {
+		t.do(SetLeap{})
+		if !kernel && t.truth.known {
+			t.stepClock(by)
+		}
+	}
+	return true
+}
+
+// expectLeap arms a leap second on its day: when the table has it, or most of
+// the sources that count announce it on the last day of a month.
+func (t *Timer) expectLeap() {
+	midnight := t.now.Wall - t.now.Wall%day + day
+	n := 0
+	if at, seconds, ok := t.nextLeap(); ok && at == midnight {
+		n = seconds
+	} else if t.mode == Synchronised && midnight.FirstOfMonth() && t.table.Expires < midnight {
+		n = map[uint8]int{1: 1, 2: -1}[t.truth.leap]
+	}
+	if n == 0 {
+		return
+	}
+	t.leaping = leaping{at: midnight, seconds: n}
+	t.publishedAt = 0
+	if !t.spec.NoClock {
+		t.do(SetLeap{Seconds: n})
+	}
+}
+
+// withdrawLeap drops a leap second that the sources announced and no longer do.
+func (t *Timer) withdrawLeap() {
+	l := &t.leaping
+	if at, _, ok := t.nextLeap(); ok && at == l.at {
+		return
+	}
+	if t.mode == Synchronised && t.truth.leap == 0 {
+		*l = leaping{}
+		t.publishedAt = 0
+		if !t.spec.NoClock {
+			t.do(SetLeap{})
+		}
+	}
+}

@@ -1,0 +1,139 @@
+package timer
+
+import (
+	"net/netip"
+	"time"
+
+	"komainu/ntp/packet"
+	"komainu/ntp/server"
+	"komainu/ntp/source"
+	"komainu/ntp/wall"
+)
+
+func wallSeconds(s float64) wall.Time { return wall.Time(seconds(s)) }
+
+func refID(a netip.Addr) uint32 { return packet.RefIDOf(a) }
+
+// unheard is how long a truth without a new reply still counts as followed,
+// in pauses between queries of its sources.
+const unheard = 3
+
+// judge moves between the modes.
+func (t *Timer) judge() {
+	t.candidates() // brings every source's state up to date
+	before := t.mode
+	switch {
+	case t.followed():
+		t.mode = Synchronised
+		if t.grade(t.peer(t.truth.best)) >= 2 {
+			t.mode = Orphan
+		}
+	case t.truth.known && t.mode != Orphan && t.now.Boot.Sub(t.truth.at) < t.spec.Holdover.Max:
+		t.mode = Holding
+	case t.mode == Starting && (!t.settledOut() || t.truth.known):
+	case t.spec.Orphan > 0:
+		t.mode = Orphan
+	default:
+		t.mode = Unsynchronised
+	}
+	if t.mode == before {
+		return
+	}
+	switch {
+	case t.mode == Holding:
+		t.note("note-time-lost")
+	case before == Holding && t.mode != Synchronised:
+		t.note("note-time-holdover-end")
+	}
+	t.publishedAt = 0
+}
+
+// followed says whether a source that counts is still being heard and not in
+// doubt.
+func (t *Timer) followed() bool {
+	if !t.truth.known || t.doubt.since != 0 && t.now.Boot.Sub(t.doubt.since) < doubtFor {
+		return false
+	}
+	for _, p := range t.peers {
+		if t.truth.weights[p.ID] > 0 && p.state == source.Usable && p.ID != 0 &&
+			t.now.Boot.Sub(t.truth.at) < unheard*p.Poll()+time.Minute {
+			return true
+		}
+	}
+	return false
+}
+
+// settledOut says that the first questions have been asked and waited for.
+func (t *Timer) settledOut() bool { return t.now.Boot.Sub(t.started) > settleMax }
+
+// dispersion is by how much the clock may be wrong now besides half of the
+// root delay, in seconds: what the sources may be, and what the oscillator may
+// have done since they were heard.
+func (t *Timer) dispersion() float64 { return t.dispersionAt(t.now.Boot.Sub(t.truth.at)) }
+
+func (t *Timer) dispersionAt(age time.Duration) float64 {
+	return t.truth.dispersion + t.history.Bound(age, t.spec.Crystal, sqrt(t.truth.RateVar), t.truth.wander)
+}
+
+// bound is by how much the clock may be wrong after age without a source.
+func (t *Timer) bound(age time.Duration) time.Duration {
+	return seconds(t.truth.rootDelay/2 + t.dispersionAt(age))
+}
+
+// publish tells the server what to tell, when that has changed.
+func (t *Timer) publish() {
+	s := t.serve()
+	same := s.Leap == t.state.Leap && s.Stratum == t.state.Stratum && s.RefID == t.state.RefID
+	if same && t.publishedAt != 0 && s.RefTime == t.state.RefTime && t.now.Boot.Sub(t.publishedAt) < publishEvery {
+		return
+	}
+	t.state, t.publishedAt = s, t.now.Boot
+	t.do(Publish{State: s})
+	if !t.spec.NoClock {
+		t.do(SetSync{Synced: s.Leap != 3, Bound: s.RootDelay/2 + s.Dispersion})
+	}
+}
+
+// orphanError is what an orphan says of its own error: it doesn't know, but
+// clients must still be able to follow it (RFC 5905: below MAXDIST).
+const orphanError = time.Second
+
+func (t *Timer) serve() server.State {
+	s := server.State{Leap: 3, Stratum: 16, Precision: t.spec.Precision, At: t.now.Wall}
+	age := t.now.Boot.Sub(t.truth.at)
+	following := t.truth.known && t.mode != Starting && t.panics == 0
+	switch {
+	case t.mode == Orphan && (!following || t.truth.stratum <= t.spec.Orphan):
+		s.Leap, s.Stratum, s.RefID, s.Dispersion, s.RefTime = 0, t.spec.Orphan, t.spec.ID, orphanError, t.now.Wall
+		return s
+	case !following || t.mode == Unsynchronised:
+		return s
+	}
+	s.Leap, s.Stratum, s.RefID = t.leaping.bits(), t.truth.stratum, t.truth.refID
+	s.RefTime = t.now.Wall - wall.Time(age)
+	s.RootDelay = seconds(t.truth.rootDelay)
+	now, later := t.dispersionAt(age), t.dispersionAt(age+publishEvery)
+	s.Dispersion = seconds(now) + t.offset().Abs()
+	s.Growth = max((later-now)/publishEvery.Seconds(), 1e-9)
+	if t.mode == Holding && t.bound(age) > t.spec.Holdover.Bound {
+		s.Stratum = t.spec.Holdover.Stratum
+	}
+	s.Stratum = min(s.Stratum, source.MaxStratum)
+	return s
+}
+
+// limitAt is the age at which the bound of a holdover reaches its limit.
+func (t *Timer) limitAt() time.Duration {
+	low, high := time.Duration(0), t.spec.Holdover.Max
+	if t.bound(high) <= t.spec.Holdover.Bound {
+		return high
+	}
+	for high-low > time.Minute {
+		if mid := (low + high) / 2; t.bound(mid) > t.spec.Holdover.Bound {
+			high = mid
+		} else {
+			low = mid
+		}
+	}
+	return low
+}
