@@ -15,6 +15,11 @@ type alarmKey struct{ id, subject string }
 // alarms is what stands; the value says whether it is critical.
 type alarms map[alarmKey]bool
 
+func (a alarms) has(id, subject string) bool {
+	_, on := a[alarmKey{id, subject}]
+	return on
+}
+
 // Alarm timing.
 const (
 	limitSoon   = time.Hour // before the bound of a holdover reaches its limit

@@ -39,6 +39,7 @@ func (t *Timer) judge() {
 	if t.mode == before {
 		return
 	}
+	t.modeAt = t.now.Boot
 	switch {
 	case t.mode == Holding:
 		t.note("note-time-lost")

@@ -42,6 +42,7 @@ type Timer struct {
 	random    uint64
 
 	mode    Mode
+	modeAt  instant.Instant
 	started instant.Instant
 	prior   source.Prior // the oscillator's rate when nothing is measured yet
 	truth   truth
@@ -147,7 +148,7 @@ func (t *Timer) note(code string, args ...string) { t.do(Note{Code: code, Args: 
 
 // start takes over what the last run left.
 func (t *Timer) start(s Started) {
-	t.started, t.savedAt = t.now.Boot, t.now.Boot
+	t.started, t.savedAt, t.modeAt = t.now.Boot, t.now.Boot, t.now.Boot
 	t.prior = source.Prior{Rate: s.Kernel / 1e6, Sigma: rateUnknown}
 	if d := s.Drift; d.Plausible() {
 		t.prior = source.Prior{Rate: d.Frequency / 1e6, Sigma: max(3*d.Error/1e6, 1e-7)}
