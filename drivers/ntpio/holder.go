@@ -1,0 +1,54 @@
+package ntpio
+
+import (
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// holder names the process that has a UDP port, for an error message.
+func holder(local netip.AddrPort) string {
+	var inodes []string
+	for _, table := range []string{"udp", "udp6"} {
+		text, err := os.ReadFile("/proc/thread-self/net/" + table)
+		if err != nil {
+			continue // then it isn't found
+		}
+		inodes = append(inodes, holding(string(text), local.Port())...)
+	}
+	for _, inode := range inodes {
+		links, _ := filepath.Glob("/proc/[0-9]*/fd/*") // fails only for a bad pattern
+		for _, link := range links {
+			if to, err := os.Readlink(link); err != nil || to != "socket:["+inode+"]" {
+				continue
+			}
+			pid := strings.Split(link, "/")[2]
+			name, err := os.ReadFile("/proc/" + pid + "/comm")
+			if err != nil {
+				continue
+			}
+			return fmt.Sprintf("%s (process %s)", strings.TrimSpace(string(name)), pid)
+		}
+	}
+	return "another process"
+}
+
+// holding returns the inodes of the sockets that have a port, from the text of
+// /proc/net/udp (proc(5)).
+func holding(table string, port uint16) []string {
+	var inodes []string
+	for line := range strings.Lines(table) {
+		f := strings.Fields(line)
+		if len(f) < 10 {
+			continue
+		}
+		_, hex, ok := strings.Cut(f[1], ":")
+		if p, err := strconv.ParseUint(hex, 16, 16); ok && err == nil && uint16(p) == port {
+			inodes = append(inodes, f[9])
+		}
+	}
+	return inodes
+}

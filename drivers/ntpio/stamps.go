@@ -1,0 +1,162 @@
+package ntpio
+
+import (
+	"encoding/binary"
+	"fmt"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"komainu/ntp/wall"
+)
+
+const (
+	// pending is how many departures can be awaited. An interface has a handful
+	// of packets under way.
+	pending = 256
+	// overdue is when they are given up: a queue or the interface dropped them.
+	overdue = 100 * time.Millisecond
+)
+
+// departures knows which time stamps of departure are awaited. The kernel
+// numbers the replies of a socket that ask for one from 0, in the order in
+// which it takes them (SOF_TIMESTAMPING_OPT_ID).
+type departures struct {
+	queue  batch
+	asked  [depth]uint64   // tokens of the batch that is about to be sent; 0: none
+	tokens [pending]uint64 // of those awaited, by number modulo pending; 0: none
+	next   uint32          // number that the kernel gives next
+	open   int             // how many are awaited
+	since  wall.Time       // when the last of them was sent, or refused
+	// doubt: a reply that asked was not taken, and whether the kernel counted it
+	// depends on how far it had come. Nothing is asked for until the last report
+	// is overdue and the numbers have begun anew.
+	doubt bool
+	lost  atomic.Uint64
+}
+
+// ask notes the token of reply i of the batch and returns the flags to ask with.
+func (d *departures) ask(i int, token uint64) uint32 {
+	if d.doubt && token != 0 {
+		d.lost.Add(1)
+		token = 0
+	}
+	d.asked[i] = token
+	if token == 0 {
+		return 0
+	}
+	return unix.SOF_TIMESTAMPING_TX_SOFTWARE
+}
+
+// taken notes that the kernel has taken replies [first, end) of the batch.
+func (d *departures) taken(first, end int) {
+	for _, token := range d.asked[first:end] {
+		switch {
+		case token == 0:
+			continue
+		case d.doubt:
+			d.lost.Add(1)
+			continue
+		}
+		at := &d.tokens[d.next%pending]
+		if *at != 0 {
+			d.lost.Add(1)
+			d.open--
+		}
+		*at = token
+		d.next++
+		d.open++
+		d.since = now()
+	}
+}
+
+// refused notes that the kernel has not taken reply i of the batch.
+func (d *departures) refused(i int) {
+	if d.asked[i] != 0 {
+		d.doubt, d.since = true, now()
+		d.lost.Add(1)
+	}
+}
+
+// awaited tells whether reports are to be read.
+func (d *departures) awaited() bool { return d.open > 0 || d.doubt }
+
+// token returns whose departure has this number, 0 for nobody's.
+func (d *departures) token(number uint32) uint64 {
+	if behind := d.next - number; behind == 0 || behind > pending {
+		return 0
+	}
+	at := &d.tokens[number%pending]
+	token := *at
+	if token != 0 {
+		*at = 0
+		d.open--
+	}
+	return token
+}
+
+// giveUp forgets all that are awaited.
+func (d *departures) giveUp() {
+	d.lost.Add(uint64(d.open))
+	d.open = 0
+	clear(d.tokens[:])
+}
+
+// departed tells the handler of the departures that the kernel has reported.
+func (k *socket) departed(h Handler) error {
+	d := &k.departures
+	for d.awaited() {
+		d.queue.reset(depth)
+		n, _, e := unix.RawSyscall6(unix.SYS_RECVMMSG, uintptr(k.fd), uintptr(unsafe.Pointer(&d.queue.headers)), depth, unix.MSG_ERRQUEUE|unix.MSG_DONTWAIT, 0, 0)
+		if e == unix.EINTR {
+			continue
+		}
+		if e != 0 && e != unix.EAGAIN {
+			return fmt.Errorf("read the time stamps of departure of %v: %w", k.local, e)
+		}
+		if e == unix.EAGAIN {
+			if now().Sub(d.since) <= overdue {
+				return nil
+			}
+			d.giveUp()
+			if d.doubt {
+				return k.renumber()
+			}
+			return nil
+		}
+		k.tell(int(n), h)
+	}
+	return nil
+}
+
+// tell tells the handler of n reports.
+func (k *socket) tell(n int, h Handler) {
+	k.guard.Lock()
+	defer k.guard.Unlock()
+	d := &k.departures
+	for i := range n {
+		note := d.queue.headers[i].read(&d.queue.slots[i])
+		// struct sock_extended_err: errno, origin, type, code, pad, info, data.
+		if len(note.failure) < 16 || note.failure[4] != unix.SO_EE_ORIGIN_TIMESTAMPING || note.software == 0 {
+			continue
+		}
+		if token := d.token(binary.NativeEndian.Uint32(note.failure[12:])); token != 0 {
+			h.Sent(token, note.software)
+			k.counters.stamps.Add(1)
+		}
+	}
+}
+
+// renumber lets the kernel begin at 0 again, which it does when the option is
+// set anew.
+func (k *socket) renumber() error {
+	for _, flags := range []int{stamping &^ unix.SOF_TIMESTAMPING_OPT_ID &^ unix.SOF_TIMESTAMPING_OPT_TSONLY, stamping} {
+		if err := unix.SetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, flags); err != nil {
+			return fmt.Errorf("renumber the time stamps of departure of %v: %w", k.local, err)
+		}
+	}
+	k.departures.next, k.departures.doubt = 0, false
+	return nil
+}
