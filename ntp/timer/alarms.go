@@ -64,7 +64,7 @@ func (t *Timer) wrong() alarms {
 	if t.refused != "" {
 		now[alarmKey{"time-adjust-failed", t.refused}] = true
 	}
-	if t.table.Expires < t.now.Wall {
+	if t.listed && t.table.Expired(t.now.Wall) {
 		now[alarmKey{"time-leap-expired", ""}] = false
 	}
 	for i, u := range t.upstreams {

@@ -67,9 +67,9 @@ func (t *Timer) leap(moved time.Duration) bool {
 func (t *Timer) expectLeap() {
 	midnight := t.now.Wall - t.now.Wall%day + day
 	n := 0
-	if at, seconds, ok := t.nextLeap(); ok && at == midnight {
+	if at, seconds, ok := t.table.Next(t.now.Wall); ok && at == midnight {
 		n = seconds
-	} else if t.mode == Synchronised && midnight.FirstOfMonth() && t.table.Expires < midnight {
+	} else if t.mode == Synchronised && midnight.FirstOfMonth() && t.table.Expired(midnight) {
 		n = map[uint8]int{1: 1, 2: -1}[t.truth.leap]
 	}
 	if n == 0 {
@@ -85,7 +85,7 @@ func (t *Timer) expectLeap() {
 // withdrawLeap drops a leap second that the sources announced and no longer do.
 func (t *Timer) withdrawLeap() {
 	l := &t.leaping
-	if at, _, ok := t.nextLeap(); ok && at == l.at {
+	if at, _, ok := t.table.Next(t.now.Wall); ok && at == l.at {
 		return
 	}
 	if t.mode == Synchronised && t.truth.leap == 0 {

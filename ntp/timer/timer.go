@@ -57,6 +57,7 @@ type Timer struct {
 	savedAt instant.Instant
 
 	table   leap.Table
+	listed  bool // the table was read, not built in
 	leaping leaping
 
 	state       server.State
@@ -102,7 +103,7 @@ const (
 // New returns a timer that has not been started.
 func New(spec Spec) *Timer {
 	return &Timer{spec: spec, random: spec.Seed, upstreams: make([]upstream, len(spec.Upstreams)),
-		alarms: alarms{}}
+		alarms: alarms{}, table: leap.Builtin()}
 }
 
 // Step takes an event that happened at r and returns what must be done, in
@@ -126,7 +127,7 @@ func (t *Timer) Step(r wall.Reading, ev Event) []Action {
 		t.refused = e.Action
 		t.note("note-time-refused", e.Action, e.Detail)
 	case LeapTable:
-		t.table = e.Table
+		t.table, t.listed = e.Table, true
 	case Order:
 		t.order(e)
 	case Stopping:
