@@ -143,7 +143,9 @@ func SetFrequency(ppm float64) error {
 // Slew gives the kernel's phase-locked loop an offset to remove, in place of
 // what is left of the one before: at every full second of the wall clock it
 // spreads 2^-(2+constant) of what is left over the second that begins. The
-// frequency stays as it is (STA_FREQHOLD). Positive: the clock must go forward.
+// frequency stays as it is (STA_FREQHOLD). What is left is told exactly; an idle
+// kernel begins a second only when something wakes it, so that what it has moved
+// may be some percent off. Positive: the clock must go forward.
 // An error beyond ±MaxSlew and outside of 0..MaxConstant.
 func Slew(offset time.Duration, constant int) error {
 	if offset.Abs() > MaxSlew || constant < 0 || constant > MaxConstant {

@@ -16,7 +16,7 @@ func TestRead(t *testing.T) {
 	if b.Boot < a.Boot || b.Raw < a.Raw {
 		t.Errorf("%+v, then %+v", a, b)
 	}
-	if off := time.Unix(0, int64(a.Wall)).Sub(time.Now()).Abs(); off > time.Second {
+	if off := time.Since(time.Unix(0, int64(a.Wall))).Abs(); off > time.Second {
 		t.Errorf("the wall clock is %v away from what Go says", off)
 	}
 	if off := a.Boot.Sub(Now()).Abs(); off > time.Second {
