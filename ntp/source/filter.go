@@ -41,6 +41,7 @@ const (
 	outliersMax = 4     // in a row: the source or the path has changed
 	memory      = 0.97  // of the models' scores, per sample
 	bestFirst   = 1.25  // sqrt(π/2): see noise
+	early       = 16    // replies that are weighed anew whenever another comes
 )
 
 // wanders are the models of the oscillator's random walk, (s/s)² per second:
@@ -85,6 +86,7 @@ type Filter struct {
 	base      wall.Time // the source's time at raw 0; model.x is relative to it
 	models    [len(wanders)]model
 	delays    [window]float64
+	first     [early]measurement
 	samples   int // ever
 	outliers  int // in a row
 	jitterVar float64
@@ -93,25 +95,47 @@ type Filter struct {
 // Prior is what is known of the rate before the first reply.
 type Prior struct{ Rate, Sigma float64 }
 
+// measurement is what a reply says: at that place of the oscillator the
+// source's clock was ahead of its counter by that much.
+type measurement struct {
+	at    wall.Raw
+	ahead wall.Time
+	delay float64 // s
+}
+
 // Add takes a reply; it must not be older than the one before. It says
-// whether the reply was used.
+// whether the reply was used. What the first replies are worth is known only
+// when there are some more, so they are weighed anew each time.
 func (f *Filter) Add(r Reply, prior Prior) bool {
 	at := r.At.At(r.Sent + (r.Received-r.Sent)/2)
-	delay := seconds(r.Delay())
-	f.delays[f.samples%window] = delay
-	f.samples++
-	noise := f.noise(delay)
 	source := r.ServerReceived + (r.ServerSent-r.ServerReceived)/2
-	if f.samples == 1 {
-		f.at, f.base = at, source-wall.Time(at)
-		for i := range f.models {
-			f.models[i] = model{f: prior.Rate, pxx: noise, pff: prior.Sigma * prior.Sigma}
-		}
-		f.jitterVar = noise
-		return true
+	m := measurement{at: at, ahead: source - wall.Time(at), delay: seconds(r.Delay())}
+	f.delays[f.samples%window] = m.delay
+	f.samples++
+	if f.samples > early {
+		return f.add(m)
 	}
-	f.advance(at)
-	z := seconds(source.Sub(f.base + wall.Time(at)))
+	f.first[f.samples-1] = m
+	f.begin(f.first[0], prior)
+	used := true
+	for _, m := range f.first[1:f.samples] {
+		used = f.add(m)
+	}
+	return used
+}
+
+func (f *Filter) begin(m measurement, prior Prior) {
+	noise := f.noise(m.delay)
+	f.at, f.base, f.outliers, f.jitterVar = m.at, m.ahead, 0, noise
+	for i := range f.models {
+		f.models[i] = model{f: prior.Rate, pxx: noise, pff: prior.Sigma * prior.Sigma}
+	}
+}
+
+func (f *Filter) add(m measurement) bool {
+	f.advance(m.at)
+	noise := f.noise(m.delay)
+	z := seconds(m.ahead.Sub(f.base))
 	y := z - f.mean().x
 	if s := f.mean().pxx + noise; y*y > outlier*outlier*s {
 		if f.outliers++; f.outliers < outliersMax {
@@ -152,12 +176,13 @@ func (f *Filter) advance(at wall.Raw) {
 // noise is the variance of the offset of a reply that took delay. The quickest
 // possible reply is quicker than the quickest of n by about √(π/2)·m/√n, with
 // m the mean queueing delay of one way (the smallest of n sums of two
-// exponentials), and that is added to what is seen.
+// exponentials), and that is added to what is seen. Of a few replies m can't
+// be told yet: then the whole delay may be queueing.
 func (f *Filter) noise(delay float64) float64 {
-	e := delay
-	if n := f.kept(); n > 1 {
-		e = min(delay-f.MinDelay()+bestFirst*f.queueing()/math.Sqrt(float64(n)), delay)
-	}
+	n := float64(f.kept())
+	quickest := f.MinDelay()
+	unseen := max(bestFirst*f.queueing()/math.Sqrt(n), quickest/(n*n))
+	e := min(delay-quickest+unseen, delay)
 	return e*e/12 + floor*floor
 }
 
@@ -181,21 +206,27 @@ func (f *Filter) queueing() float64 {
 	return (sum/float64(n) - f.MinDelay()) / 2
 }
 
-// mean is the models' mixture, each by its likelihood.
-func (f *Filter) mean() model {
-	best := math.Inf(-1)
+// weights are the models' likelihoods, sum 1.
+func (f *Filter) weights() (w [len(wanders)]float64) {
+	best, sum := math.Inf(-1), 0.0
 	for _, m := range f.models {
 		best = max(best, m.score)
 	}
-	var out model
-	var sum float64
-	var w [len(wanders)]float64
 	for i, m := range f.models {
 		w[i] = math.Exp(m.score - best)
 		sum += w[i]
 	}
-	for i, m := range f.models {
+	for i := range w {
 		w[i] /= sum
+	}
+	return w
+}
+
+// mean is the models' mixture.
+func (f *Filter) mean() model {
+	var out model
+	w := f.weights()
+	for i, m := range f.models {
 		out.x += w[i] * m.x
 		out.f += w[i] * m.f
 	}
@@ -219,13 +250,11 @@ func (f *Filter) Estimate() Estimate {
 
 // Wander is the random walk of the rate that fits best, (s/s)² per second.
 func (f *Filter) Wander() float64 {
-	best := 0
-	for i, m := range f.models {
-		if m.score > f.models[best].score {
-			best = i
-		}
+	var log float64
+	for i, w := range f.weights() {
+		log += w * math.Log(wanders[i])
 	}
-	return wanders[best]
+	return math.Exp(log)
 }
 
 // Samples is how many replies came since the last Reset.
@@ -249,7 +278,12 @@ func (f *Filter) Ahead(d time.Duration) float64 {
 }
 
 // Shift moves the estimate by whole seconds, for a leap second.
-func (f *Filter) Shift(d time.Duration) { f.base = f.base.Add(d) }
+func (f *Filter) Shift(d time.Duration) {
+	f.base = f.base.Add(d)
+	for i := range f.first {
+		f.first[i].ahead = f.first[i].ahead.Add(d)
+	}
+}
 
 // Loosen forgets the phase but not the rate: time passed that the oscillator
 // didn't count.

@@ -112,7 +112,7 @@ func (t *Timer) ready() bool {
 // all that is known of it, excludes. Either many sources are wrong at once or
 // our oscillator is; a person is told, and for a while nothing is followed.
 func (t *Timer) contradicts(r selection.Result) bool {
-	if !t.truth.known || t.mode == Starting || t.mode == Orphan || t.mode == Unsynchronised {
+	if !t.truth.known || t.mode != Synchronised && t.mode != Holding || t.now.Boot.Sub(t.truth.since) < credible {
 		t.doubt = doubt{}
 		return false
 	}
@@ -131,7 +131,7 @@ func (t *Timer) contradicts(r selection.Result) bool {
 
 // adopt takes what the sources say together as the truth.
 func (t *Timer) adopt(r selection.Result) {
-	n := truth{known: t.truth.known, at: t.now.Boot, best: t.steady(r), weights: r.Combined}
+	n := truth{known: t.truth.known, since: t.truth.since, at: t.now.Boot, wall: t.now.Wall, best: t.steady(r), weights: r.Combined}
 	n.At, n.Time, n.PhaseVar = t.now.Raw, t.now.Wall+wallSeconds(r.Offset), r.Sigma*r.Sigma
 	var rates float64
 	votes := map[uint8]float64{}
@@ -152,6 +152,9 @@ func (t *Timer) adopt(r selection.Result) {
 		}
 	}
 	n.Rate, n.RateVar = n.Rate/rates, 1/rates
+	if !n.known || t.doubt.since != 0 {
+		n.since = t.now.Boot
+	}
 	for l, v := range votes {
 		if 2*v > float64(len(r.Combined)) && l != 3 {
 			n.leap = l

@@ -17,6 +17,10 @@ type slot struct {
 	believed float64 // 1e-6
 }
 
+// teachable is how well the frequency must be known before anything is learned
+// of its changes, s/s: what was not known isn't a change.
+const teachable = 2e-7
+
 // learn remembers how the oscillator went while the truth was known.
 func (t *Timer) learn() {
 	if t.mode != Synchronised {
@@ -28,7 +32,7 @@ func (t *Timer) learn() {
 		t.history.Add(holdover.Point{Believed: t.slot.believed, Mean: mean})
 		t.slot = slot{}
 	}
-	if !t.slot.open {
+	if !t.slot.open && t.truth.RateVar < teachable*teachable {
 		t.slot = slot{open: true, at: t.now.Boot, raw: t.now.Raw, ahead: t.ahead(), believed: t.truth.Rate * 1e6}
 	}
 	if t.now.Boot.Sub(t.savedAt) >= saveEvery {

@@ -111,7 +111,7 @@ func (t *Timer) serve() server.State {
 		return s
 	}
 	s.Leap, s.Stratum, s.RefID = t.leaping.bits(), t.truth.stratum, t.truth.refID
-	s.RefTime = t.now.Wall - wall.Time(age)
+	s.RefTime = t.truth.wall
 	s.RootDelay = seconds(t.truth.rootDelay)
 	now, later := t.dispersionAt(age), t.dispersionAt(age+publishEvery)
 	s.Dispersion = seconds(now) + t.offset().Abs()

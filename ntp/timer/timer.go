@@ -72,7 +72,9 @@ type Timer struct {
 type truth struct {
 	source.Estimate
 	known      bool
+	since      instant.Instant // the sources and our clock have agreed
 	at         instant.Instant // of the last agreement
+	wall       wall.Time       // likewise
 	best       int             // ID of the source that counts most
 	weights    map[int]float64 // by ID
 	stratum    uint8           // ours
@@ -95,6 +97,7 @@ const (
 	settleAfter  = 3                // replies of each source
 	publishEvery = 16 * time.Second
 	saveEvery    = time.Hour
+	credible     = 15 * time.Minute // after that our own clock is a witness against the sources
 	doubtFor     = 30 * time.Minute // a majority that contradicts a good clock must stand that long
 	handShown    = time.Hour        // the alarm that somebody set the clock
 	rateUnknown  = 100e-6           // s/s: a PC's crystal, one standard deviation
@@ -212,7 +215,7 @@ func (t *Timer) stepClock(by time.Duration) {
 	t.void()
 	t.do(StepClock{By: by})
 	t.clock.Stepped(by)
-	t.now.Wall = t.now.Wall.Add(by)
+	t.now.Wall, t.truth.wall = t.now.Wall.Add(by), t.truth.wall.Add(by)
 	t.note("note-time-stepped", by.String())
 }
 
