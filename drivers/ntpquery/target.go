@@ -1,0 +1,138 @@
+// Package ntpquery asks NTP servers for the time, in client mode over UDP, with
+// symmetric keys or NTS, and resolves their names. It judges no answer but by
+// whether it belongs to the question and is authentic; what to believe is
+// decided in ntp/. Queries of different servers may run at the same time, one
+// server is asked once at a time. Start reading at Query.
+package ntpquery
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"time"
+
+	"github.com/beevik/ntp"
+	"golang.org/x/sys/unix"
+
+	"komainu/ntp/nts"
+)
+
+// Target is one server and how to ask it.
+type Target struct {
+	Addr      netip.AddrPort
+	Local     netip.Addr    // to ask from; the zero Addr leaves it to the kernel
+	Timeout   time.Duration // for everything, from an NTS key exchange to the last repetition
+	Key       *Key          // symmetric key, or nil
+	NTS       *Session      // NTS, or nil; not together with Key
+	Discarded *atomic.Int64 // counts datagrams that didn't belong to a query or weren't authentic; may be nil
+}
+
+// Key is a symmetric key that client and server share (RFC 5905 section 7.3,
+// RFC 8573).
+type Key struct {
+	ID     uint32 // 1..4294967295
+	Type   KeyType
+	Secret []byte // 16 bytes for AES128, 32 for AES256, else 4..32
+}
+
+// KeyType is how a key authenticates a datagram.
+type KeyType uint8
+
+// Types of keys. A digest longer than 20 bytes is sent cut to 20, as chrony and
+// ntpd do. MD5 and SHA1 are for servers that know nothing better.
+const (
+	AES128 KeyType = iota + 1 // AES-CMAC (RFC 8573)
+	AES256                    // AES-CMAC
+	SHA256
+	SHA1
+	MD5
+)
+
+// auth is the key as the library wants it.
+func (k *Key) auth() (ntp.AuthOptions, error) {
+	kind, least, most := ntp.AuthNone, 4, 32
+	switch k.Type {
+	case AES128:
+		kind, least, most = ntp.AuthAES128, 16, 16
+	case AES256:
+		kind, least, most = ntp.AuthAES256, 32, 32
+	case SHA256:
+		kind = ntp.AuthSHA256
+	case SHA1:
+		kind = ntp.AuthSHA1
+	case MD5:
+		kind = ntp.AuthMD5
+	}
+	if kind == ntp.AuthNone || k.ID == 0 || len(k.Secret) < least || len(k.Secret) > most {
+		return ntp.AuthOptions{}, fmt.Errorf("key %d of type %d with %d bytes can't be used: it needs a number, a known type and %d to %d bytes",
+			k.ID, k.Type, len(k.Secret), least, most)
+	}
+	return ntp.AuthOptions{Type: kind, KeyID: k.ID, Key: "HEX:" + hex.EncodeToString(k.Secret)}, nil
+}
+
+// Codes of Error: why there is no usable answer.
+const (
+	Timeout     = "ntp-timeout"     // nothing came in time
+	Refused     = "ntp-refused"     // the host is there, but nobody serves NTP
+	Auth        = "ntp-auth"        // answers, but not with the key
+	NTS         = "ntp-nts"         // no key exchange, or answers that its keys don't open
+	BadReply    = "ntp-bad-reply"   // what came is no answer to the question
+	Unreachable = "ntp-unreachable" // no way to the host
+)
+
+// Error is a query that brought no usable answer.
+type Error struct {
+	Code   string // one of the above, a row of appliance/say
+	Server string // address and port, or the name that was looked up
+	Err    error
+}
+
+// Error says which server, what failed, and what to look at.
+func (e *Error) Error() string {
+	return fmt.Sprintf("ask %s for the time: %v (%s)", e.Server, e.Err, hint(e.Code))
+}
+
+// Unwrap is what failed.
+func (e *Error) Unwrap() error { return e.Err }
+
+// code sorts what a socket or the library complains of.
+func code(err error) string {
+	var timeout interface{ Timeout() bool }
+	switch {
+	case errors.Is(err, errNoKeys), errors.Is(err, nts.ErrUnauthentic), errors.Is(err, nts.ErrNAK), errors.Is(err, nts.ErrNoCookie):
+		return NTS
+	case errors.Is(err, context.Canceled):
+		return Timeout
+	case errors.Is(err, unix.ECONNREFUSED):
+		return Refused
+	case errors.Is(err, ntp.ErrAuthFailed), errors.Is(err, ntp.ErrAuthNAK), errors.Is(err, ntp.ErrInvalidAuthKey):
+		return Auth
+	case errors.Is(err, errBad), errors.Is(err, ntp.ErrInvalidMode), errors.Is(err, ntp.ErrInvalidTime),
+		errors.Is(err, ntp.ErrInvalidTransmitTime), errors.Is(err, ntp.ErrServerResponseMismatch),
+		errors.Is(err, ntp.ErrServerTickedBackwards):
+		return BadReply
+	case errors.As(err, &timeout) && timeout.Timeout():
+		return Timeout
+	}
+	return Unreachable
+}
+
+// hint is what to look at, by code.
+func hint(code string) string {
+	switch code {
+	case Timeout:
+		return "no answer: is the server on, and does no filter on the way drop UDP port 123?"
+	case Refused:
+		return "the host refuses: does an NTP server run there, on this port?"
+	case Auth:
+		return "not authenticated: do number, type and text of the key agree on both sides?"
+	case BadReply:
+		return "not an answer to what was asked"
+	case Unreachable:
+		return "no way there: look at addresses, routes and filters"
+	}
+	return "NTS: are clocks within the certificate's time, and is TCP port 4460 open on the way?"
+}
