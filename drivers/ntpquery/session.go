@@ -30,11 +30,11 @@ type Exchange func(context.Context) (nts.Agreement, *nts.Keys, error)
 // for one Query at a time.
 type Session struct {
 	exchange Exchange
-	client   *nts.Client    // nil: no keys yet
-	server   netip.AddrPort // where they are good
-	stale    bool           // the server didn't know a cookie: new keys are wanted
-	after    instant.Instant
-	pause    time.Duration // until then no exchange, after one that failed
+	client   *nts.Client     // nil: no keys yet
+	server   netip.AddrPort  // where they are good
+	stale    bool            // the server didn't know a cookie: new keys are wanted
+	after    instant.Instant // no exchange before
+	pause    time.Duration   // between the last exchange that failed and the next
 }
 
 // NewSession returns a session without keys; the first Query exchanges them.
@@ -57,7 +57,7 @@ func (s *Session) keys(ctx context.Context, addr netip.AddrPort) (*nts.Client, n
 func (s *Session) renew(ctx context.Context, addr netip.AddrPort) error {
 	now := clock.Now()
 	if now < s.after {
-		return fmt.Errorf("%w: the key exchange failed, the next is in %v", errNoKeys, s.after.Sub(now).Round(time.Second))
+		return fmt.Errorf("%w: the next key exchange is in %v", errNoKeys, s.after.Sub(now).Round(time.Second))
 	}
 	s.pause = min(max(firstPause, s.pause*3/2), longestPause)
 	s.after = now.Add(s.pause)

@@ -91,6 +91,7 @@ func TestNTS(t *testing.T) {
 	if _, err := Query(context.Background(), to); codeOf(t, err) != NTS || !errors.Is(err, nts.ErrNAK) {
 		t.Error(err)
 	}
+	to.NTS.after = 0 // the shortest pause is over
 	if _, err := Query(context.Background(), to); err != nil || a.exchanges != 2 {
 		t.Errorf("%v after %d exchanges", err, a.exchanges)
 	}
@@ -110,7 +111,7 @@ func TestNTSForgedNAK(t *testing.T) {
 	to := a.target()
 	a.query(to, "", 1)
 	a.query(to, NTS, 1)
-	a.refuse = errors.New("no route to NTS-KE")
+	a.refuse, to.NTS.after = errors.New("no route to NTS-KE"), 0
 	a.query(to, "", 2) // tried, and did without
 	if to.NTS.stale {
 		t.Error("an authentic answer came, and new keys are still wanted")
