@@ -90,6 +90,7 @@ var metrics = map[string]metric{
 	"raised":           {help: "ID [SUBJECT]: how often the alarm was raised", least: 1, most: 2, value: raised},
 	"raised-at":        {help: "ID [SUBJECT]: when it was first raised in the window", unit: unitTime, least: 1, most: 2, value: raisedAt},
 	"up":               {help: "ID [SUBJECT]: share of time that the alarm was up", unit: unitShare, least: 1, most: 2, value: up},
+	"alarms":           {help: "how many alarms of any kind were raised", value: func(r *recorder, w window) (float64, error) { return float64(w.within(r.counts["alarms"])), nil }},
 	"notes":            {help: "CODE: how often it was noted", least: 1, most: 1, value: counted("note ")},
 	"done":             {help: "CODE: how often an order ended so; ok: carried out", least: 1, most: 1, value: counted("done ")},
 	"saves":            {help: "how often the drift was saved", value: func(r *recorder, w window) (float64, error) { return float64(w.within(r.counts["saves"])), nil }},

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"strings"
+
 	"komainu/ntp/timer"
 )
 
@@ -27,6 +29,7 @@ type recorder struct {
 	steps    []int64
 	counts   map[string][]int64
 	alarms   map[string][]change // by "ID" and "ID subject"
+	up       map[string]int      // alarms that stand, by ID
 	followed map[string][]int64  // by source
 	jumped   bool                // since the sample before
 	length   int64
@@ -34,7 +37,7 @@ type recorder struct {
 }
 
 func newRecorder() recorder {
-	return recorder{counts: map[string][]int64{}, alarms: map[string][]change{}, followed: map[string][]int64{}, queries: map[string][]int64{}}
+	return recorder{counts: map[string][]int64{}, alarms: map[string][]change{}, up: map[string]int{}, followed: map[string][]int64{}, queries: map[string][]int64{}}
 }
 
 func (r *recorder) stepped(now int64) {
@@ -44,12 +47,20 @@ func (r *recorder) stepped(now int64) {
 
 func (r *recorder) count(now int64, what string) { r.counts[what] = append(r.counts[what], now) }
 
+// alarm keeps it by ID and subject, and by ID alone: up while any subject is.
 func (r *recorder) alarm(now int64, a timer.Alarm) {
-	for _, key := range []string{a.ID, a.ID + " " + a.Subject} {
-		r.alarms[key] = append(r.alarms[key], change{now, a.Raised})
-		if a.Subject == "" {
-			break
-		}
+	subject := strings.TrimSuffix(a.Subject, ".example")
+	if a.Raised {
+		r.up[a.ID]++
+		r.count(now, "alarms")
+	} else {
+		r.up[a.ID]--
+	}
+	if a.Raised || r.up[a.ID] == 0 {
+		r.alarms[a.ID] = append(r.alarms[a.ID], change{now, a.Raised})
+	}
+	if subject != "" {
+		r.alarms[a.ID+" "+subject] = append(r.alarms[a.ID+" "+subject], change{now, a.Raised})
 	}
 }
 
