@@ -37,12 +37,13 @@ type Invocation struct {
 	User   string            // who orders, as it will stand in the records
 	Out    io.Writer
 	Agent  control.Client
+	Time   control.Client // the time daemon
 }
 
 // Console is the set of commands and where their output goes.
 type Console struct {
 	Commands []Command // joined by main from the slices of the domains
-	Run      string    // folder of agent.sock; --run DIR overrides
+	Run      string    // folder of agent.sock and timed.sock; --run DIR overrides
 	Lang     string    // --lang overrides
 	User     string    // who orders, as it will stand in the records
 	Out, Err io.Writer

@@ -59,7 +59,7 @@ type agent struct {
 func (a *agent) serve(t *testing.T) (run string) {
 	t.Helper()
 	run = t.TempDir()
-	srv := &control.Server{Socket: filepath.Join(run, "agent.sock"), Routes: []control.Route{
+	serve(t, &control.Server{Socket: filepath.Join(run, "agent.sock"), Routes: []control.Route{
 		{Pattern: "GET " + control.StatusPath, Handle: func(context.Context, *control.Request) (any, error) { return a.st, nil }},
 		{Pattern: "POST " + control.OrdersPath, Handle: func(_ context.Context, r *control.Request) (any, error) {
 			var o control.Order
@@ -67,7 +67,13 @@ func (a *agent) serve(t *testing.T) (run string) {
 			a.orders = append(a.orders, o)
 			return a.reply, err
 		}},
-	}}
+	}})
+	return run
+}
+
+// serve runs a socket's server until the test ends.
+func serve(t *testing.T, srv *control.Server) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	ln, err := control.Listen(ctx, srv.Socket, 0o600)
 	if err != nil {
@@ -81,7 +87,6 @@ func (a *agent) serve(t *testing.T) (run string) {
 			t.Error(err)
 		}
 	})
-	return run
 }
 
 // run runs one command line and gives its exit code and both outputs.
@@ -89,7 +94,7 @@ func run(t *testing.T, dir, line string) (int, string) {
 	t.Helper()
 	var out strings.Builder
 	c := &Console{
-		Commands: slices.Concat(Config(func(out io.Writer, _, _ string) bool { fmt.Fprintln(out, "row 3: unknown key"); return false }), Return(), Service(), Show()),
+		Commands: slices.Concat(Config(func(out io.Writer, _, _ string) bool { fmt.Fprintln(out, "row 3: unknown key"); return false }), Return(), Service(), Show(), NTP()),
 		Run:      dir, Lang: "en", User: "sato", Out: &out, Err: &out,
 	}
 	code := c.Main(t.Context(), strings.Fields(line))
@@ -194,7 +199,7 @@ func TestWords(t *testing.T) {
 		{"sh ?", 0, "show path"},
 		{"service switch ?", 0, "GROUP local|dc"},
 		{"s st", 2, "s may mean: service, show"},
-		{"show weather", 2, "database, path, service, status"},
+		{"show weather", 2, "database, path, service, status, ntp"},
 		{"service switch resident", 2, "GROUP local|dc"},
 		{"service switch resident moon", 2, "local, dc"},
 		{"service hold a b", 2, "GROUP"},
@@ -214,7 +219,7 @@ func TestWords(t *testing.T) {
 
 // TestCodes: every code that this package says has a row.
 func TestCodes(t *testing.T) {
-	for _, c := range slices.Concat(Config(nil), Return(), Service(), Show()) {
+	for _, c := range slices.Concat(Config(nil), Return(), Service(), Show(), NTP()) {
 		if !say.Known(c.Help) {
 			t.Errorf("no row for %s", c.Help)
 		}

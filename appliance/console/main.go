@@ -83,6 +83,7 @@ func (c *Console) run(ctx context.Context, words []string, opt map[string]string
 		User:   c.User,
 		Out:    c.Out,
 		Agent:  control.Client{Socket: filepath.Join(run, "agent.sock")},
+		Time:   control.Client{Socket: filepath.Join(run, "timed.sock")},
 	})
 }
 

@@ -99,13 +99,18 @@ func (p *page) since(g *control.Group) string {
 	return clock(g.Since.In(p.Time.Location())) + p.aside(p.ago(p.Time.Sub(g.Since).Seconds()))
 }
 
-// advice is what the operator can do; a command stands on a line of its own,
-// ready to be typed.
+// advice is what the operator can do about a group.
 func (p *page) advice(g *control.Group) string {
-	s := p.say(g.Advice.Code, g.Advice.Args...)
-	if s == "" {
+	if g.Advice.Code == "" {
 		return p.say("advice-none")
 	}
+	return p.order(g.Advice)
+}
+
+// order is advice for people; a command stands on a line of its own, ready to
+// be typed.
+func (p *page) order(a control.Reason) string {
+	s := p.say(a.Code, a.Args...)
 	if i := strings.Index(s, "komainu "); i > 0 {
 		s = strings.TrimRight(s[:i], " ") + "\n" + s[i:]
 	}

@@ -21,25 +21,16 @@ func (p *page) status() {
 	if p.Role == "town-hall" {
 		p.add(p.say("label-remote"), p.verdict())
 	}
+	p.addIf(p.say("label-clock"), p.clockLine())
 	p.addIf(p.say("label-lines"), p.lines())
-	left := 0
-	for _, a := range together(p.Alarms) {
-		if !p.fits(func(q *page) {
-			q.add(q.say("label-alarm"), q.say("alarm", q.say("severity-"+a.Severity), q.say(a.ID), strings.ReplaceAll(a.Subject, q.Site+"/", ""), span(q.lang, a.SinceS)))
-		}, statusMost/3) {
-			left++
-		}
-	}
-	if left > 0 {
-		p.add(p.say("label-alarm"), p.say("more", fmt.Sprint(left), "status --json"))
-	}
+	p.alarms(statusMost/3, "status --json")
 	if p.Role == "dc-db" {
 		for i := range p.Databases {
 			p.host(i)
 		}
 		return
 	}
-	left = 0
+	left := 0
 	for _, g := range worstFirst(p.Groups) {
 		if left > 0 || !p.fits(func(q *page) { q.group(&g) }, statusMost-100) {
 			left++
@@ -47,6 +38,21 @@ func (p *page) status() {
 	}
 	if left > 0 {
 		p.add(p.say("label-group"), p.say("more", fmt.Sprint(left), "service"))
+	}
+}
+
+// alarms are as many as fit into a page of most bytes; the others are counted.
+func (p *page) alarms(most int, where string) {
+	left := 0
+	for _, a := range together(p.Alarms) {
+		if !p.fits(func(q *page) {
+			q.add(q.say("label-alarm"), q.say("alarm", q.say("severity-"+a.Severity), q.say(a.ID), strings.ReplaceAll(a.Subject, q.Site+"/", ""), span(q.lang, a.SinceS)))
+		}, most) {
+			left++
+		}
+	}
+	if left > 0 {
+		p.add(p.say("label-alarm"), p.say("more", fmt.Sprint(left), where))
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 )
@@ -61,8 +62,8 @@ type TimeStatus struct {
 type Holdover struct {
 	ForS    float64   `json:"for_s"`             // since the last source was lost
 	BoundS  float64   `json:"bound_s"`           // root distance now, as TimeStatus.BoundS
-	LimitS  float64   `json:"limit_s"`           // bound at which holdover ends
-	MaxS    float64   `json:"max_s"`             // time after which it ends
+	LimitS  float64   `json:"limit_s"`           // beyond this bound it is a last resort, at the holdover stratum
+	MaxS    float64   `json:"max_s"`             // after this time it ends
 	LimitAt time.Time `json:"limit_at,omitzero"` // when one of the two will be reached
 }
 
@@ -157,33 +158,119 @@ type TimeStep struct {
 	Reason string `json:"reason"`
 }
 
+// TimeQuery is what `komainu timed --query HOST` found out about a server.
+type TimeQuery struct {
+	Host            string  `json:"host"`
+	Address         string  `json:"address,omitempty"` // with port; empty: not resolved
+	Failed          Reason  `json:"failed"`            // row of an "ntp-..." silence; empty: it answered
+	OffsetS         float64 `json:"offset_s"`          // of our clock from the server's
+	DelayS          float64 `json:"delay_s"`
+	Stratum         int     `json:"stratum"`
+	RefID           string  `json:"ref_id"`
+	Leap            int     `json:"leap"`
+	RootDelayS      float64 `json:"root_delay_s"`
+	RootDispersionS float64 `json:"root_dispersion_s"`
+	RootDistanceS   float64 `json:"root_dist_s"` // to true time through this server, by this one answer
+	PrecisionS      float64 `json:"precision_s"` // of the server's clock
+	CorrectedAgoS   float64 `json:"corrected_s"` // age of the server's last correction; negative: never
+	Auth            string  `json:"auth"`        // what was asked for: "none", "key" or "nts"
+	AuthOK          bool    `json:"auth_ok"`     // the answer was authenticated
+	Queries         int     `json:"queries"`     // sent
+	Replies         int     `json:"replies"`     // came
+}
+
 // Clock is the time daemon's state in short, inside Status.
 type Clock struct {
-	Reachable bool    `json:"reachable"` // false: the time daemon doesn't answer, the rest says nothing
-	State     string  `json:"state"`     // of TimeStatus
-	SinceS    float64 `json:"since_s"`
-	Stratum   int     `json:"stratum"`
-	OffsetS   float64 `json:"offset_s"`
-	BoundS    float64 `json:"bound_s"` // negative: not known
-	Reference string  `json:"reference,omitempty"`
-	Holdover  float64 `json:"holdover_s"` // how long without a source; 0: it has one
-	LimitS    float64 `json:"limit_s"`    // bound at which holdover ends; 0: no holdover
-	Advice    Reason  `json:"advice"`
+	Reachable bool      `json:"reachable"` // false: the time daemon doesn't answer, the rest says nothing
+	State     string    `json:"state"`     // of TimeStatus
+	SinceS    float64   `json:"since_s"`
+	Stratum   int       `json:"stratum"`
+	OffsetS   float64   `json:"offset_s"`
+	BoundS    float64   `json:"bound_s"` // negative: not known
+	Reference string    `json:"reference,omitempty"`
+	Holdover  *Holdover `json:"holdover,omitempty"`
+	Reasons   []Reason  `json:"reasons"`
+	Advice    Reason    `json:"advice"`
 }
 
 // Clock sums t up; nil: the time daemon doesn't answer.
 func (t *TimeStatus) Clock() *Clock {
 	if t == nil {
-		return &Clock{BoundS: -1}
+		return &Clock{BoundS: -1, Reasons: []Reason{}}
 	}
-	c := &Clock{Reachable: true, State: t.State, SinceS: t.SinceS, Stratum: t.Stratum, OffsetS: t.OffsetS, BoundS: t.BoundS, Reference: t.Source, Advice: t.Advice}
+	c := &Clock{Reachable: true, State: t.State, SinceS: t.SinceS, Stratum: t.Stratum, OffsetS: t.OffsetS, BoundS: t.BoundS,
+		Reference: t.Source, Holdover: t.Holdover, Reasons: t.Reasons, Advice: t.Advice}
 	if c.Reference == "" {
 		c.Reference = t.RefID
 	}
-	if h := t.Holdover; h != nil {
-		c.Holdover, c.LimitS = h.ForS, h.LimitS
-	}
 	return c
+}
+
+// Explain fills in Reasons, the weightiest first, and Advice from all else that
+// is in t.
+func (t *TimeStatus) Explain() {
+	t.Reasons, t.Advice = []Reason{}, Reason{}
+	if t.State == "synchronised" {
+		return
+	}
+	because := func(code string, args ...string) { t.Reasons = append(t.Reasons, Reason{code, args}) }
+	names := map[string][]string{}
+	for _, s := range t.Sources {
+		names[s.State] = append(names[s.State], s.Name)
+	}
+	good, lying := len(names["followed"])+len(names["combined"])+len(names["usable"]), names["falseticker"]
+	split := len(lying) > 0 && good == 0
+	if t.State == "panic" {
+		because("time-why-panic", fmt.Sprintf("%+.3f", t.OffsetS))
+	}
+	switch {
+	case len(t.Sources) == 0:
+		because("time-why-no-upstream")
+	case split:
+		because("time-why-no-majority", some(lying)...)
+	case len(lying) > 0:
+		because("time-why-falseticker", some(lying)...)
+	}
+	for _, x := range [][2]string{{"silent", "time-why-silent"}, {"unresolved", "time-why-unresolved"}, {"distant", "time-why-distant"}} {
+		if all := names[x[0]]; len(all) > 0 {
+			because(x[1], some(all)...)
+		}
+	}
+	unusable := 0
+	for _, s := range t.Sources {
+		if s.State == "unusable" && unusable < 2 { // the list of sources has them all
+			unusable++
+			because("time-why-unusable", append([]string{s.Name, s.Reason.Code}, s.Reason.Args...)...)
+		}
+	}
+	doubt := slices.ContainsFunc(t.Alarms, func(a Alarm) bool { return a.ID == "time-doubt" })
+	if doubt {
+		because("time-doubt")
+	}
+	if good > 0 && good < t.MinSources {
+		because("time-why-few", fmt.Sprint(good), fmt.Sprint(t.MinSources))
+	}
+	switch {
+	case t.State == "panic" || doubt:
+		t.Advice = Reason{Code: "advice-time-panic"}
+	case t.State == "starting" && t.SinceS < 60: // answers take a few seconds
+		t.Advice = Reason{Code: "advice-time-start"}
+	case len(t.Sources) == 0:
+	case split:
+		t.Advice = Reason{"advice-time-majority", lying[:1]}
+	case good > 0:
+		t.Advice = Reason{Code: "advice-time-few"}
+	default:
+		t.Advice = Reason{"advice-time-silent", []string{t.Sources[0].Name}}
+	}
+}
+
+// some are the first few of names, so that a sentence stays one.
+func some(names []string) []string {
+	if len(names) > 4 {
+		return append(slices.Clone(names[:4]), fmt.Sprintf("... (%d)", len(names)))
+	}
+	return names
 }
 
 // RefID is a reference ID as people write it (RFC 5905 figure 12): the letters

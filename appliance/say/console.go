@@ -3,7 +3,7 @@ package say
 // console: labels and remarks of the command line.
 var console = map[string]row{
 	"ago":                {"{0} ago", "{0}前"},
-	"alarm":              {"{0}: {1} [{2}] for {3}", "{0}：{1} [{2}] {3}"},
+	"alarm":              {"{0}: {1}< [{2}]> for {3}", "{0}：{1}< [{2}]> {3}"},
 	"behind":             {"{0} behind", "遅れ {0}"},
 	"behind-unknown":     {"how far behind is unknown", "遅れは不明"},
 	"box-dc-db":          {"database host", "データベースサーバー"},
