@@ -37,11 +37,12 @@ func (s Snapshot) take(ctx context.Context) (control.Status, error) {
 
 // Serve answers GET /healthz (200, or 503 with one line per critical alarm),
 // /v1/status (control.Status as JSON) and /metrics (Prometheus text) on ln, which
-// it closes, until ctx ends; then it waits for the handlers. ln may be one of TLS.
-func Serve(ctx context.Context, ln net.Listener, snapshot Snapshot) error {
+// it closes, until ctx ends; then it waits for the handlers. ln may be one of
+// TLS. /metrics holds what more collects too.
+func Serve(ctx context.Context, ln net.Listener, snapshot Snapshot, more ...prometheus.Collector) error {
 	ctx, cancel := context.WithCancel(ctx)
 	srv := &http.Server{
-		Handler:           handler(snapshot),
+		Handler:           handler(snapshot, more),
 		ReadHeaderTimeout: 10 * time.Second,
 		WriteTimeout:      30 * time.Second,
 		MaxHeaderBytes:    16 << 10,
@@ -64,7 +65,7 @@ func Serve(ctx context.Context, ln net.Listener, snapshot Snapshot) error {
 	return nil
 }
 
-func handler(snapshot Snapshot) http.Handler {
+func handler(snapshot Snapshot, more []prometheus.Collector) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
 		st, err := snapshot.take(r.Context())
@@ -91,6 +92,7 @@ func handler(snapshot Snapshot) http.Handler {
 		st, err := snapshot.take(r.Context())
 		reg := prometheus.NewRegistry()
 		reg.MustRegister(collector{st, err}) // a new registry refuses nothing
+		reg.MustRegister(more...)            // nor what describes nothing
 		promhttp.HandlerFor(reg, promhttp.HandlerOpts{}).ServeHTTP(w, r)
 	})
 	return mux
@@ -104,7 +106,7 @@ func faults(st control.Status, err error) []string {
 	var all []string
 	for _, a := range st.Alarms {
 		if a.Severity == "critical" {
-			all = append(all, a.Subject+": "+say.Text("en", a.ID))
+			all = append(all, strings.TrimPrefix(a.Subject+": "+say.Text("en", a.ID), ": "))
 		}
 	}
 	return all

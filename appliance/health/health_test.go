@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/goleak"
 
 	"komainu/appliance/control"
@@ -36,7 +37,7 @@ func status() control.Status {
 }
 
 // ask serves snapshot and returns a function that asks it.
-func ask(t *testing.T, snapshot Snapshot) func(path string) (int, string) {
+func ask(t *testing.T, snapshot Snapshot, more ...prometheus.Collector) func(path string) (int, string) {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -44,7 +45,7 @@ func ask(t *testing.T, snapshot Snapshot) func(path string) (int, string) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- Serve(ctx, ln, snapshot) }()
+	go func() { done <- Serve(ctx, ln, snapshot, more...) }()
 	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 	t.Cleanup(func() {
 		cancel()
@@ -121,7 +122,12 @@ func TestMetrics(t *testing.T) {
 			t.Errorf("missing: %s", want)
 		}
 	}
-	// Names and labels keep to the contract.
+	named(t, body)
+}
+
+// named demands that names and labels keep to the contract.
+func named(t *testing.T, body string) {
+	t.Helper()
 	line := regexp.MustCompile(`^komainu_[a-z]+_[a-z_]+_(seconds|bytes|ratio|state|number|total)\{((site|group|service|path|database|interface|peer|class)="[^"]*",?)+\} [-0-9.e+]+$`)
 	for _, l := range strings.Split(strings.TrimSpace(body), "\n") {
 		if !strings.HasPrefix(l, "#") && !line.MatchString(l) {
