@@ -5,10 +5,7 @@
 // Correct.
 package discipline
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
 // MaxFrequency is the largest frequency correction of the kernel, 1e-6
 // (adjtimex(2)).
@@ -16,6 +13,9 @@ const MaxFrequency = 500
 
 // maxSlew is the largest offset that the kernel takes at once (MAXPHASE).
 const maxSlew = 500 * time.Millisecond
+
+// maxConstant is the kernel's (MAXTC).
+const maxConstant = 10
 
 // Rules bound the corrections.
 type Rules struct {
@@ -35,8 +35,10 @@ type Correction struct {
 
 // Correct decides what to do about a clock that is offset behind the truth
 // and whose oscillator must be corrected by rate (s/s). mayStep says that the
-// clock hasn't been right yet, or that an operator wants it.
-func (r Rules) Correct(offset time.Duration, rate float64, mayStep bool) Correction {
+// clock hasn't been right yet, or that an operator wants it. pause is how long
+// the next measurement will take: a clock that is looked at seldom is slewed
+// gently.
+func (r Rules) Correct(offset time.Duration, rate float64, mayStep bool, pause time.Duration) Correction {
 	c := Correction{Frequency: min(max(rate*1e6, -MaxFrequency), MaxFrequency)}
 	switch {
 	case mayStep && offset.Abs() > r.StepOver:
@@ -45,18 +47,20 @@ func (r Rules) Correct(offset time.Duration, rate float64, mayStep bool) Correct
 		return Correction{Frequency: c.Frequency, Panic: true}
 	default:
 		c.Slew = min(max(offset, -maxSlew), maxSlew)
-		c.Constant = r.constant(c.Slew)
+		c.Constant = r.constant(c.Slew, pause)
 	}
 	return c
 }
 
 // constant is the smallest that keeps the first and fastest second within
-// MaxSlew. In every second 2^-(2+constant) of the rest is removed.
-func (r Rules) constant(slew time.Duration) int {
-	for c := range 10 {
-		if math.Abs(float64(slew))/1e9/float64(int(4)<<c) <= r.MaxSlew*1e-6 {
+// MaxSlew, and that doesn't remove most of the offset in less than a sixteenth
+// of pause. In every second 2^-(2+constant) of the rest is removed.
+func (r Rules) constant(slew, pause time.Duration) int {
+	for c := range maxConstant {
+		share := 1 / float64(int(4)<<c)
+		if slew.Abs().Seconds()*share <= r.MaxSlew*1e-6 && pause.Seconds()/16*share <= 1 {
 			return c
 		}
 	}
-	return 10
+	return maxConstant
 }

@@ -87,8 +87,9 @@ type Filter struct {
 	models    [len(wanders)]model
 	delays    [window]float64
 	first     [early]measurement
-	samples   int // ever
-	outliers  int // in a row
+	samples   int      // ever
+	outliers  int      // in a row
+	good      wall.Raw // of the last that was none
 	jitterVar float64
 }
 
@@ -126,7 +127,7 @@ func (f *Filter) Add(r Reply, prior Prior) bool {
 
 func (f *Filter) begin(m measurement, prior Prior) {
 	noise := f.noise(m.delay)
-	f.at, f.base, f.outliers, f.jitterVar = m.at, m.ahead, 0, noise
+	f.at, f.good, f.base, f.outliers, f.jitterVar = m.at, m.at, m.ahead, 0, noise
 	for i := range f.models {
 		f.models[i] = model{f: prior.Rate, pxx: noise, pff: prior.Sigma * prior.Sigma}
 	}
@@ -141,11 +142,13 @@ func (f *Filter) add(m measurement) bool {
 		if f.outliers++; f.outliers < outliersMax {
 			return false
 		}
-		for i := range f.models { // believe that it moved, but not yet how far
+		rate := y / max(seconds(m.at.Sub(f.good)), 1)
+		for i := range f.models { // it moved, or its rate changed since then: believe neither
 			f.models[i].pxx += y * y
+			f.models[i].pff += rate * rate
 		}
 	}
-	f.outliers = 0
+	f.outliers, f.good = 0, m.at
 	f.jitterVar += (y*y - f.jitterVar) / 8
 	for i := range f.models {
 		f.models[i].update(z, noise)

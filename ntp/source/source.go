@@ -48,6 +48,7 @@ type Source struct {
 	Code, Detail     string // why the last query brought nothing, empty when it did
 
 	limits   Limits
+	least    int8 // never more often than that, since it was asked so
 	poll     int8 // log2 of seconds
 	burst    int  // quick queries to come
 	failures int  // in a row
@@ -82,8 +83,8 @@ func (s *Source) Answered(now instant.Instant, r Reply, prior Prior, spread floa
 	s.Code, s.Detail = "", ""
 	switch {
 	case r.Stratum == 0 && r.Kiss == "RATE":
-		s.limits.Min = min(s.limits.Min+1, s.limits.Max)
-		s.poll, s.burst = max(s.poll+1, s.limits.Min), 0
+		s.least = min(max(s.least, s.limits.Min)+1, s.limits.Max)
+		s.burst = 0
 		s.refuse(now, "ntp-kiss", r.Kiss, spread)
 		return false
 	case r.Stratum == 0:
@@ -99,6 +100,9 @@ func (s *Source) Answered(now instant.Instant, r Reply, prior Prior, spread floa
 		return false
 	}
 	used := s.Filter.Add(r, prior)
+	if !used {
+		s.burst = max(s.burst, 1) // has it really changed?
+	}
 	s.wait(now, spread)
 	return used
 }
@@ -123,7 +127,7 @@ func (s *Source) refuse(now instant.Instant, code, detail string, spread float64
 // wait sets the time of the next query: soon in a burst, else as seldom as the
 // estimate stays as good as a reply is.
 func (s *Source) wait(now instant.Instant, spread float64) {
-	if s.burst > 0 {
+	if s.burst > 0 && s.least == 0 {
 		s.burst--
 		s.next = now.Add(burstEvery)
 		return
@@ -137,12 +141,12 @@ func (s *Source) wait(now instant.Instant, spread float64) {
 // than by half of what a good reply tells.
 func (s *Source) steady() int8 {
 	if s.Filter.Samples() < Ready {
-		return s.limits.Min
+		return max(s.limits.Min, s.least)
 	}
 	// Short pauses are worth their packets only while the rate is still unknown.
-	least := min(s.limits.Min, 1+int8(s.Filter.Samples()/burst))
+	least := max(min(s.limits.Min, 1+int8(s.Filter.Samples()/burst)), s.least)
 	good := s.Filter.Typical()
-	p := min(s.poll+1, s.limits.Max)
+	p := min(max(s.poll+1, least), s.limits.Max)
 	for p > least && s.Filter.Ahead(interval(p)) > good {
 		p--
 	}

@@ -82,7 +82,7 @@ func (t *Timer) follow(measured *peer) {
 		return // nothing new
 	}
 	t.adopt(r)
-	t.correct(!t.truth.known || t.mode == Starting)
+	t.correct(!t.truth.known || t.mode == Starting, measured.Poll())
 	t.truth.known = true
 }
 
@@ -177,14 +177,15 @@ func (t *Timer) steady(r selection.Result) int {
 	return r.Best
 }
 
-// correct brings the clock to the truth.
-func (t *Timer) correct(mayStep bool) {
+// correct brings the clock to the truth, as gently as the pause until the next
+// measurement allows.
+func (t *Timer) correct(mayStep bool, pause time.Duration) {
 	if t.spec.NoClock {
 		return
 	}
 	rules := discipline.Rules{StepOver: t.spec.StepOver, MaxSlew: t.spec.MaxSlew, Panic: t.spec.Panic}
 	offset := t.offset()
-	c := rules.Correct(offset, t.truth.Rate, mayStep)
+	c := rules.Correct(offset, t.truth.Rate, mayStep, pause)
 	t.setFrequency(t.truth.Rate)
 	switch {
 	case c.Panic:
@@ -226,7 +227,7 @@ func (t *Timer) order(o Order) {
 		if by := t.offset(); by != 0 {
 			t.stepClock(by)
 		}
-		t.correct(true)
+		t.correct(true, 0)
 		t.do(Done{ID: o.ID})
 	}
 }
