@@ -346,7 +346,7 @@ func TestInterleaved(t *testing.T) {
 	basic("another client's", h, c3)
 	h, _ = ask(hall, packet.Header{Origin: third.Receive, Receive: c3, Transmit: c3})
 	basic("receive equals transmit", h, c3)
-	h, stamp = ask(hall, packet.Header{Origin: third.Receive, Receive: c2, Transmit: c3})
+	h, _ = ask(hall, packet.Header{Origin: third.Receive, Receive: c2, Transmit: c3})
 	if h.Origin != c2 {
 		t.Fatalf("third reply's stamp is lost: %+v", h)
 	}
