@@ -195,7 +195,7 @@ func (p *page) timeStatus(t *control.TimeStatus) {
 	p.served(&t.Server)
 	left := 0
 	for _, s := range t.Sources {
-		if left > 0 || !p.fits(func(q *page) { q.add("  "+s.Name, q.sourceLine(&s)) }, statusMost-80) {
+		if left > 0 || !p.fits(func(q *page) { q.add("  "+title(t.Sources, &s), q.sourceLine(&s)) }, statusMost-80) {
 			left++
 		}
 	}
@@ -221,7 +221,7 @@ func (p *page) followed(t *control.TimeStatus) string {
 	if t.Source == "" || with == nil {
 		return t.Source
 	}
-	return t.Source + p.aside(p.pair(p.say("source-combined"), strings.Join(with, ", ")))
+	return t.Source + p.aside(p.pair(p.say("source-combined"), strings.Join(slices.Compact(with), ", ")))
 }
 
 func (p *page) leap(l *control.TimeLeap) string {
@@ -259,6 +259,15 @@ func (p *page) counts(m map[string]uint64) string {
 		return fmt.Sprint(sum)
 	}
 	return fmt.Sprint(sum) + p.aside(strings.Join(parts, ", "))
+}
+
+// title is the name of a source; servers of a pool have only their addresses
+// of their own.
+func title(all []control.TimeSource, s *control.TimeSource) string {
+	if slices.ContainsFunc(all, func(b control.TimeSource) bool { return b.Name == s.Name && b.Address != s.Address }) {
+		return s.Address
+	}
+	return s.Name
 }
 
 // sourceLine is a source in one line: its state, and what makes it so.

@@ -11,7 +11,7 @@ import (
 // timeSources is `show ntp sources`.
 func (p *page) timeSources(t *control.TimeStatus) {
 	for _, s := range t.Sources {
-		p.add(p.say("label-source")+" "+s.Name, p.sourceState(&s))
+		p.add(p.say("label-source")+" "+title(t.Sources, &s), p.sourceState(&s))
 		p.rowIf("label-address", s.Address)
 		p.row("label-reach", fmt.Sprintf("%03o", s.Reach)+p.aside(p.say("reach-of", fmt.Sprint(bits.OnesCount8(s.Reach)))))
 		if s.PollS > 0 {

@@ -265,10 +265,12 @@ func (t *TimeStatus) Explain() {
 	}
 }
 
-// some are the first few of names, so that a sentence stays one.
+// some are the first few of names, so that a sentence stays one; those of a
+// pool have one name.
 func some(names []string) []string {
+	names = slices.Compact(slices.Clone(names))
 	if len(names) > 4 {
-		return append(slices.Clone(names[:4]), fmt.Sprintf("... (%d)", len(names)))
+		return append(names[:4:4], fmt.Sprintf("... (%d)", len(names)))
 	}
 	return names
 }
