@@ -126,7 +126,18 @@ func (t *Timer) contradicts(r selection.Result) bool {
 		t.doubt.since = t.now.Boot
 		t.note("note-time-doubt", t.doubt.by.String())
 	}
-	return t.now.Boot.Sub(t.doubt.since) < doubtFor
+	return t.doubting()
+}
+
+// doubting says that a majority is not followed because our own clock excludes
+// what it says. No oscillator goes wrong by as much as Panic: then they lie.
+func (t *Timer) doubting() bool {
+	by := t.doubt.by.Abs()
+	wait := doubtFor
+	if by > t.spec.StepOver {
+		wait = doubtForMore
+	}
+	return t.doubt.since != 0 && (by > t.spec.Panic || t.now.Boot.Sub(t.doubt.since) < wait)
 }
 
 // adopt takes what the sources say together as the truth.

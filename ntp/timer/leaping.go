@@ -28,20 +28,22 @@ func (l leaping) bits() uint8 {
 // nearLeap says that a reply could have one stamp before the leap second and
 // another after it.
 func (t *Timer) nearLeap() bool {
-	return t.leaping.at != 0 && t.leaping.at.Sub(t.now.Wall).Abs() < leapQuiet
+	at := max(t.leaping.at, t.leaped)
+	return at != 0 && at.Sub(t.now.Wall).Abs() < leapQuiet
 }
 
 // leap looks out for leap seconds and carries on after one. moved is how far
 // the clock went otherwise than we made it; a leap second is no foreign hand.
-func (t *Timer) leap(moved time.Duration) bool {
+func (t *Timer) leap(last wall.Reading, moved time.Duration) bool {
 	l := &t.leaping
 	if l.at == 0 {
 		t.expectLeap()
 		return false
 	}
 	by := -time.Duration(l.seconds) * time.Second
-	kernel := (moved-by).Abs() < 100*time.Millisecond && l.at.Sub(t.now.Wall).Abs() < leapQuiet
-	if !kernel && t.now.Wall < l.at+wall.Time(time.Second) {
+	over := l.at.Add(time.Second)
+	kernel := (moved-by).Abs() < 100*time.Millisecond && last.Wall <= over && t.now.Wall >= l.at.Add(-time.Second)
+	if !kernel && t.now.Wall < over {
 		t.withdrawLeap()
 		return false
 	}
@@ -51,7 +53,7 @@ func (t *Timer) leap(moved time.Duration) bool {
 	t.truth.Time = t.truth.Time.Add(by)
 	t.slot = slot{}
 	t.void()
-	*l = leaping{}
+	t.leaped, *l = l.at, leaping{}
 	t.note("note-time-leap", by.String())
 	if !t.spec.NoClock {
 		t.do(SetLeap{})
@@ -72,7 +74,7 @@ func (t *Timer) expectLeap() {
 	} else if t.mode == Synchronised && midnight.FirstOfMonth() && t.table.Expired(midnight) {
 		n = map[uint8]int{1: 1, 2: -1}[t.truth.leap]
 	}
-	if n == 0 {
+	if n == 0 || midnight == t.leaped {
 		return
 	}
 	t.leaping = leaping{at: midnight, seconds: n}

@@ -52,7 +52,7 @@ func (t *Timer) judge() {
 // followed says whether a source that counts is still being heard and not in
 // doubt.
 func (t *Timer) followed() bool {
-	if !t.truth.known || t.doubt.since != 0 && t.now.Boot.Sub(t.doubt.since) < doubtFor {
+	if !t.truth.known || t.doubting() {
 		return false
 	}
 	for _, p := range t.peers {
@@ -115,6 +115,9 @@ func (t *Timer) serve() server.State {
 	s.RootDelay = seconds(t.truth.rootDelay)
 	now, later := t.dispersionAt(age), t.dispersionAt(age+publishEvery)
 	s.Dispersion = seconds(now) + t.offset().Abs()
+	if t.doubt.since != 0 {
+		s.Dispersion += t.doubt.by.Abs() // whoever is wrong
+	}
 	s.Growth = max((later-now)/publishEvery.Seconds(), 1e-9)
 	if t.mode == Holding && t.bound(age) > t.spec.Holdover.Bound {
 		s.Stratum = t.spec.Holdover.Stratum

@@ -59,6 +59,7 @@ type Timer struct {
 	table   leap.Table
 	listed  bool // the table was read, not built in
 	leaping leaping
+	leaped  wall.Time // midnight after the last leap second
 
 	state       server.State
 	publishedAt instant.Instant
@@ -98,8 +99,10 @@ const (
 	publishEvery = 16 * time.Second
 	saveEvery    = time.Hour
 	credible     = 15 * time.Minute // after that our own clock is a witness against the sources
-	doubtFor     = 30 * time.Minute // a majority that contradicts a good clock must stand that long
+	doubtFor     = 5 * time.Minute  // a majority that contradicts a good clock must stand that long
+	doubtForMore = time.Hour        // likewise, when it is off by more than a step
 	handShown    = time.Hour        // the alarm that somebody set the clock
+	handAgain    = 10 * time.Minute // who sets it again within that time means it, or is another daemon
 	rateUnknown  = 100e-6           // s/s: a PC's crystal, one standard deviation
 )
 
@@ -182,14 +185,15 @@ func (t *Timer) watchClocks(last wall.Reading) {
 		return
 	}
 	moved := t.clock.Moved(t.now)
-	if t.leap(moved) || moved == 0 || t.spec.NoClock {
+	if t.leap(last, moved) || moved == 0 || t.spec.NoClock {
 		return
 	}
+	again := t.handAt != 0 && t.now.Boot.Sub(t.handAt) < handAgain
 	t.void()
 	t.handAt = t.now.Boot
 	t.note("note-time-set-by-hand", moved.String())
-	if t.truth.known && moved.Abs() > t.spec.StepOver {
-		t.stepClock(-moved)
+	if t.truth.known && moved.Abs() > t.spec.StepOver && !again {
+		t.stepClock(-moved) // undoes what isn't ours, corrects nothing
 	}
 }
 
@@ -235,9 +239,12 @@ func (t *Timer) wake() {
 		}
 	}
 	for _, p := range t.peers {
-		if p.query == 0 {
+		if p.query == 0 && !t.nearLeap() {
 			at = min(at, p.Next())
 		}
+	}
+	if t.nearLeap() {
+		at = min(at, t.now.Boot.Add(time.Second))
 	}
 	t.do(Wake{At: max(at, t.now.Boot.Add(time.Millisecond))})
 }
