@@ -7,6 +7,7 @@ VM_PACKAGES += \
 	./drivers/kick \
 	./drivers/netns \
 	./drivers/nft \
+	./drivers/ntpquery \
 	./drivers/park \
 	./drivers/rtnl \
 	./drivers/sockdiag \
