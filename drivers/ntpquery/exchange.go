@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"github.com/beevik/ntp"
 
@@ -16,8 +17,12 @@ import (
 	"komainu/ntp/wall"
 )
 
-// errBad says that a datagram is no answer to what was asked.
-var errBad = errors.New("bad datagram")
+// errBad says that a datagram is no answer to what was asked, errJumped that the
+// times of a good one are of no use.
+var (
+	errBad    = errors.New("bad datagram")
+	errJumped = errors.New("the box's clock was set while the answer was on its way")
+)
 
 // exchange watches one question of the library's and what came back (it is a
 // ntp.Extension): what the library doesn't tell, or takes for something else.
@@ -28,12 +33,14 @@ type exchange struct {
 	received bool          // a datagram came
 	answered bool          // and it returned the origin: header is that of an answer
 	header   packet.Header // of the answer
+	before   wall.Reading  // when the question was made
 	sent     wall.Time     // by the kernel's stamp; 0: it gave none
 	at       wall.Reading  // after the datagram came
 }
 
 // ProcessQuery notes the random origin of the question and protects it.
 func (x *exchange) ProcessQuery(buf *bytes.Buffer) error {
+	x.before = clock.Read()
 	x.origin = packet.Timestamp(binary.BigEndian.Uint64(buf.Bytes()[40:])) // the transmit time stamp
 	if x.nts == nil {
 		return nil
@@ -68,6 +75,17 @@ func (x *exchange) ProcessResponse(msg []byte) error {
 	return x.nts.Response(msg)
 }
 
+// fastest is how much faster or slower than the oscillator a clock can be
+// slewed: half a second with the shortest time constant.
+const fastest = 0.15
+
+// jumped says that the wall clock was set between question and answer, whose
+// stamps then don't belong together.
+func (x *exchange) jumped() bool {
+	took := x.at.Raw.Sub(x.before.Raw)
+	return (x.at.Wall.Sub(x.before.Wall) - took).Abs() > time.Millisecond+time.Duration(fastest*float64(took))
+}
+
 // reply puts together what came of the question; key: it had a MAC.
 func (x *exchange) reply(r *ntp.Response, err error, key bool) (source.Reply, error) {
 	h := &x.header
@@ -84,6 +102,8 @@ func (x *exchange) reply(r *ntp.Response, err error, key bool) (source.Reply, er
 		return reply, nil
 	case errors.Is(err, nts.ErrNAK):
 		return source.Reply{}, err // it would come again
+	case err == nil && x.jumped():
+		return source.Reply{}, fmt.Errorf("%w: %w", errReceived, errJumped)
 	case err != nil && x.received:
 		return source.Reply{}, fmt.Errorf("%w: %w", errReceived, err)
 	case err != nil:

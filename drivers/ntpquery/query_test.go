@@ -145,6 +145,17 @@ func TestBadThenSilence(t *testing.T) {
 	}
 }
 
+// Stamps of before and after a step don't make an offset.
+func TestJumped(t *testing.T) {
+	before := wall.Reading{Raw: 1e9, Wall: 5e18}
+	for off, want := range map[time.Duration]bool{0: false, 900 * time.Microsecond: false, 10 * time.Millisecond: false, 20 * time.Millisecond: true, -2 * time.Second: true} {
+		x := exchange{before: before, at: wall.Reading{Raw: 1.1e9, Wall: before.Wall.Add(100*time.Millisecond + off)}}
+		if got := x.jumped(); got != want {
+			t.Errorf("the clock is %v off after 100 ms: %v", off, got)
+		}
+	}
+}
+
 func TestKissAndStratum16(t *testing.T) {
 	for name, c := range map[string]struct {
 		change func(h *packet.Header)

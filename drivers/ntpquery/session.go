@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"komainu/drivers/clock"
+	"komainu/drivers/ntske"
 	"komainu/ntp/instant"
 	"komainu/ntp/nts"
 )
@@ -23,8 +24,15 @@ const (
 // errNoKeys says that there are none to protect a question with.
 var errNoKeys = errors.New("no NTS keys")
 
-// Exchange makes new keys with a server's NTS-KE (drivers/ntske).
-type Exchange func(context.Context) (nts.Agreement, *nts.Keys, error)
+// Exchange makes new keys with a server's NTS-KE.
+type Exchange func(context.Context) (*ntske.Result, error)
+
+// ExchangeWith makes keys with the NTS-KE at addr, whose certificate must be
+// good for name. To ask the very server at addr, and not another of the same
+// name, addr is that of Target with the port of the key exchange (ntske.Port).
+func ExchangeWith(c *ntske.Client, addr netip.AddrPort, name string) Exchange {
+	return func(ctx context.Context) (*ntske.Result, error) { return c.Handshake(ctx, addr.String(), name) }
+}
 
 // Session holds the NTS keys and cookies of one server, in memory only. It is
 // for one Query at a time.
@@ -35,6 +43,7 @@ type Session struct {
 	stale    bool            // the server didn't know a cookie: new keys are wanted
 	after    instant.Instant // no exchange before
 	pause    time.Duration   // between the last exchange that failed and the next
+	failed   error           // of the last exchange
 }
 
 // NewSession returns a session without keys; the first Query exchanges them.
@@ -54,48 +63,55 @@ func (s *Session) keys(ctx context.Context, addr netip.AddrPort) (*nts.Client, n
 	return s.client, s.server, nil
 }
 
+// renew makes new keys unless the last exchange was a short time ago.
 func (s *Session) renew(ctx context.Context, addr netip.AddrPort) error {
 	now := clock.Now()
 	if now < s.after {
-		return fmt.Errorf("%w: the next key exchange is in %v", errNoKeys, s.after.Sub(now).Round(time.Second))
+		err := fmt.Errorf("%w: the next key exchange is in %v", errNoKeys, s.after.Sub(now).Round(time.Second))
+		if s.failed != nil {
+			err = fmt.Errorf("%w, the last one said: %w", err, s.failed)
+		}
+		return err
 	}
 	s.pause = min(max(firstPause, s.pause*3/2), longestPause)
 	s.after = now.Add(s.pause)
-	agreed, keys, err := s.exchange(ctx)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errNoKeys, err)
+	if s.failed = s.agree(ctx, addr); s.failed != nil {
+		return fmt.Errorf("%w: %w", errNoKeys, s.failed)
 	}
-	server, err := at(ctx, agreed, addr)
-	if err != nil {
-		return fmt.Errorf("%w: the key exchange names the time server %q: %w", errNoKeys, agreed.Server, err)
-	}
-	// crypto/rand.Read never fails.
-	client, err := nts.NewClient(keys, agreed.Cookies, func(b []byte) { _, _ = rand.Read(b) })
-	if err != nil {
-		return fmt.Errorf("%w: %w", errNoKeys, err)
-	}
-	s.client, s.server, s.stale, s.pause = client, server, false, 0
+	s.stale, s.pause = false, 0
 	return nil
 }
 
-// at is where the time server is that keys were agreed for: at addr, unless the
-// exchange said otherwise. Of a name, an address of addr's family is preferred.
-func at(ctx context.Context, agreed nts.Agreement, addr netip.AddrPort) (netip.AddrPort, error) {
-	host, port := addr.Addr(), addr.Port()
-	if agreed.Port != 0 {
-		port = agreed.Port
+// agree makes new keys and finds out where they are good.
+func (s *Session) agree(ctx context.Context, addr netip.AddrPort) error {
+	agreed, err := s.exchange(ctx)
+	if err != nil {
+		return err
 	}
-	if agreed.Server == "" {
-		return netip.AddrPortFrom(host, port), nil
+	server, err := at(ctx, agreed, addr)
+	if err != nil {
+		return fmt.Errorf("the key exchange names the time server %q: %w", agreed.Server, err)
 	}
+	// crypto/rand.Read never fails.
+	client, err := nts.NewClient(&agreed.Keys, agreed.Cookies, func(b []byte) { _, _ = rand.Read(b) })
+	if err != nil {
+		return err
+	}
+	s.client, s.server = client, server
+	return nil
+}
+
+// at is where the time server is that keys were agreed for, which need not be
+// addr. Of a name, an address of addr's family is preferred.
+func at(ctx context.Context, agreed *ntske.Result, addr netip.AddrPort) (netip.AddrPort, error) {
 	found, err := Resolve(ctx, agreed.Server)
 	if err != nil {
 		return netip.AddrPort{}, err
 	}
 	for _, a := range found {
-		if a.Is4() == host.Is4() {
-			return netip.AddrPortFrom(a, port), nil
+		if a.Is4() == addr.Addr().Is4() {
+			return netip.AddrPortFrom(a, agreed.Port), nil
 		}
 	}
-	return netip.AddrPortFrom(found[0], port), nil
+	return netip.AddrPortFrom(found[0], agreed.Port), nil
 }

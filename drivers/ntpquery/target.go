@@ -110,7 +110,7 @@ func code(err error) string {
 		return Refused
 	case errors.Is(err, ntp.ErrAuthFailed), errors.Is(err, ntp.ErrAuthNAK), errors.Is(err, ntp.ErrInvalidAuthKey):
 		return Auth
-	case errors.Is(err, errBad), errors.Is(err, ntp.ErrInvalidMode), errors.Is(err, ntp.ErrInvalidTime),
+	case errors.Is(err, errBad), errors.Is(err, errJumped), errors.Is(err, ntp.ErrInvalidMode), errors.Is(err, ntp.ErrInvalidTime),
 		errors.Is(err, ntp.ErrInvalidTransmitTime), errors.Is(err, ntp.ErrServerResponseMismatch),
 		errors.Is(err, ntp.ErrServerTickedBackwards):
 		return BadReply
