@@ -49,6 +49,7 @@ var parts = []part{
 	{"idle", (*bench).idle},
 	{"wal", (*bench).wal},
 	{"sim", (*bench).sim},
+	{"clock", (*bench).clock},
 }
 
 func main() {

@@ -31,14 +31,14 @@ func atStart(actions ...timer.Action) script {
 // simulate runs the lines of a scenario with a daemon.
 func simulate(t *testing.T, seed uint64, daemon script, lines ...string) *world {
 	t.Helper()
-	w := world4(t, seed, daemon, lines...)
+	w := makeWorld(t, seed, daemon, lines...)
 	if err := w.run(); err != nil {
 		t.Fatal(err)
 	}
 	return w
 }
 
-func world4(t *testing.T, seed uint64, daemon script, lines ...string) *world {
+func makeWorld(t *testing.T, seed uint64, daemon script, lines ...string) *world {
 	t.Helper()
 	text := strings.Join(lines, "\n")
 	if !strings.Contains(text, "source ") {
@@ -94,7 +94,7 @@ func TestRandomWalk(t *testing.T) {
 // In every wall second after the one in which it was given, a slew of constant
 // 2 removes 1/16 of what is left, evenly.
 func TestSlew(t *testing.T) {
-	w := world4(t, 1, idle)
+	w := makeWorld(t, 1, idle)
 	w.clock.advance(second / 2)
 	w.clock.slew(time.Millisecond, 2)
 	for _, at := range []struct{ s, left float64 }{{1, 1}, {1.5, 1 - 0.5/16}, {2, 15. / 16}, {3, 15. * 15 / 16 / 16}, {11, math.Pow(15./16, 10)}} {
