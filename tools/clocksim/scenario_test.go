@@ -15,22 +15,10 @@ import (
 // seedsPerTest of every scenario; make soak-clock plays many.
 const seedsPerTest = 3
 
-// pending are scenarios that the timer doesn't satisfy yet, with the reason.
-var pending = map[string]string{
-	"leap-insert":      pendingLeap,
-	"leap-delete":      pendingLeap,
-	"leap-in-holdover": pendingLeap,
-}
-
-const pendingLeap = "the timer steps by a second that the kernel has already taken when its next event comes late"
-
 // Every shipped scenario holds.
 func TestScenarios(t *testing.T) {
 	for _, name := range names() {
 		t.Run(name, func(t *testing.T) {
-			if why := pending[name]; why != "" {
-				t.Skip(why)
-			}
 			sc, err := load(name)
 			if err != nil {
 				t.Fatal(err)
