@@ -28,11 +28,12 @@ func plot(path string, sc *scenario, points []point) error {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="-60 -20 %.0f %.0f" font-family="sans-serif" font-size="11"><rect x="-60" y="-20" width="100%%" height="100%%" fill="white"/>`, width+80, height+60)
-	for v := least; v < least*math.Pow(10, decades+0.5); v *= 10 {
+	for v := 10 * least; v < least*math.Pow(10, decades+0.5); v *= 10 {
 		for _, s := range []float64{v, -v} {
 			fmt.Fprintf(&b, `<line x1="0" x2="%.0f" y1="%.1f" y2="%.1f" stroke="#ddd"/><text x="-55" y="%.1f">%.0e s</text>`, width, y(s), y(s), y(s)+4, s)
 		}
 	}
+	fmt.Fprintf(&b, `<text x="-55" y="%.1f">below 1 us</text>`, height/2+4)
 	for _, line := range []struct{ color, points string }{{"#c60", above.String()}, {"#c60", below.String()}, {"#048", errors.String()}} {
 		fmt.Fprintf(&b, `<polyline fill="none" stroke="%s" points="%s"/>`, line.color, line.points)
 	}
