@@ -66,8 +66,8 @@ func dial(t *testing.T, to netip.AddrPort) *net.UDPConn {
 	return c
 }
 
-// ask sends a datagram and reads the answer.
-func ask(t *testing.T, c *net.UDPConn, text string) string {
+// converse sends a datagram and reads the answer.
+func converse(t *testing.T, c *net.UDPConn, text string) string {
 	t.Helper()
 	if _, err := c.Write([]byte(text)); err != nil {
 		t.Fatal(err)
@@ -90,7 +90,7 @@ func TestEchoes(t *testing.T) {
 		}
 		c := dial(t, to)
 		for _, text := range []string{"one", "two", "three"} {
-			if got := ask(t, c, text); got != text {
+			if got := converse(t, c, text); got != text {
 				t.Errorf("%v: %q", a, got)
 			}
 		}

@@ -12,6 +12,10 @@ import (
 
 func now() wall.Time { return wall.Time(time.Now().UnixNano()) }
 
+// backlog is the age of a request when it is looked at from which others are
+// taken to wait behind it.
+const backlog = 50 * time.Microsecond
+
 // serve receives, asks the handler, sends, for ever. After a request the next
 // is awaited without telling the Go scheduler, which is what makes a request
 // cheap; a signal of the runtime ends that wait within microseconds. When
@@ -19,13 +23,14 @@ func now() wall.Time { return wall.Time(time.Now().UnixNano()) }
 // that costs nothing while it lasts.
 func (k *socket) serve(h Handler) error {
 	k.in.reset(depth)
+	k.want = 1
 	busy, heard := false, false
 	for {
 		wait := unix.Syscall6
 		if busy {
 			wait = unix.RawSyscall6
 		}
-		n, _, e := wait(unix.SYS_RECVMMSG, uintptr(k.fd), uintptr(unsafe.Pointer(&k.in.headers)), depth, unix.MSG_WAITFORONE, 0, 0)
+		n, _, e := wait(unix.SYS_RECVMMSG, uintptr(k.fd), uintptr(unsafe.Pointer(&k.in.headers)), k.want, unix.MSG_WAITFORONE, 0, 0)
 		if k.stopping.Load() {
 			return nil
 		}
@@ -48,18 +53,27 @@ func (k *socket) serve(h Handler) error {
 	}
 }
 
-// handle answers a batch.
+// handle answers a batch of n.
 func (k *socket) handle(n int, h Handler) {
-	if replies := k.respond(n, h); replies > 0 {
-		k.send(replies)
+	begun, replies := k.respond(n, h)
+	if replies == 0 {
+		return
 	}
+	if n == 1 {
+		k.send(replies)
+		return
+	}
+	made := now()
+	k.send(replies)
+	k.departures.lead.batch(n, begun, made, now())
 }
 
-// respond fills the batch of replies and returns their number.
-func (k *socket) respond(n int, h Handler) int {
+// respond fills the batch of replies and returns their number, and when the
+// first was begun.
+func (k *socket) respond(n int, h Handler) (begun wall.Time, replies int) {
 	k.guard.Lock()
 	defer k.guard.Unlock()
-	replies := 0
+	lead := &k.departures.lead
 	received := 0
 	for i := range n {
 		in, req := &k.in.headers[i], &k.in.slots[i]
@@ -76,18 +90,27 @@ func (k *socket) respond(n int, h Handler) int {
 			continue
 		}
 		received++
+		size := int(in.n)
 		out, reply := &k.out.headers[replies], &k.out.slots[replies]
-		size, token := h.Respond(req.data[:in.n:in.n], note.software, now(), req.from(), reply.data[:in.n:in.n])
-		if size <= 0 || size > int(in.n) {
+		t := now()
+		if begun == 0 {
+			begun = t
+			k.want = 1 // looking for a second one that isn't there has its price
+			if n > 1 || t.Sub(note.software) > backlog {
+				k.want = depth
+			}
+		}
+		made, token := h.Respond(req.data[:size:size], note.software, t.Add(lead.of(size, i, n)), req.from(), reply.data[:size:size])
+		if made <= 0 || made > size {
 			continue
 		}
-		reply.iov.SetLen(size)
+		reply.iov.SetLen(made)
 		out.Name, out.Namelen = &req.name[0], in.Namelen
-		out.answer(reply, note.info, k.departures.ask(replies, token))
+		out.answer(reply, note.info, k.departures.ask(replies, ask{token, n == 1 && lead.due(t, size)}))
 		replies++
 	}
 	k.counters.received.Add(uint64(received))
-	return replies
+	return begun, replies
 }
 
 // send sends the first n replies. One that the kernel doesn't take is lost: a

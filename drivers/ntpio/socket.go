@@ -34,6 +34,7 @@ type socket struct {
 	local      netip.AddrPort
 	guard      *sync.Mutex // around the handler
 	stopping   atomic.Bool
+	want       uintptr // datagrams to receive at a time, 1..depth
 	in, out    batch
 	departures departures
 	counters   counters

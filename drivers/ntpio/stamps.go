@@ -20,52 +20,71 @@ const (
 	overdue = 100 * time.Millisecond
 )
 
+// ask is what is to be done with a time stamp of departure.
+type ask struct {
+	token  uint64 // the handler's; 0: it isn't told
+	sample bool   // the lead is learned from it
+}
+
+func (a ask) none() bool { return a == ask{} }
+
 // departures knows which time stamps of departure are awaited. The kernel
 // numbers the replies of a socket that ask for one from 0, in the order in
 // which it takes them (SOF_TIMESTAMPING_OPT_ID).
 type departures struct {
 	queue  batch
-	asked  [depth]uint64   // tokens of the batch that is about to be sent; 0: none
-	tokens [pending]uint64 // of those awaited, by number modulo pending; 0: none
-	next   uint32          // number that the kernel gives next
-	open   int             // how many are awaited
-	since  wall.Time       // when the last of them was sent, or refused
+	asked  [depth]ask   // by the batch that is about to be sent
+	tokens [pending]ask // those awaited, by number modulo pending
+	next   uint32       // number that the kernel gives next
+	open   int          // how many are awaited
+	since  wall.Time    // when the last of them was sent, or refused
 	// doubt: a reply that asked was not taken, and whether the kernel counted it
 	// depends on how far it had come. Nothing is asked for until the last report
 	// is overdue and the numbers have begun anew.
 	doubt bool
+	lead  lead
 	lost  atomic.Uint64
 }
 
-// ask notes the token of reply i of the batch and returns the flags to ask with.
-func (d *departures) ask(i int, token uint64) uint32 {
-	if d.doubt && token != 0 {
-		d.lost.Add(1)
-		token = 0
+// ask notes what reply i of the batch asks and returns the flags to ask with.
+func (d *departures) ask(i int, a ask) uint32 {
+	if d.doubt {
+		d.lose(a)
+		a = ask{}
 	}
-	d.asked[i] = token
-	if token == 0 {
+	d.asked[i] = a
+	if a.none() {
 		return 0
 	}
 	return unix.SOF_TIMESTAMPING_TX_SOFTWARE
 }
 
+// lose counts an ask that won't be answered, if the handler waits for it.
+func (d *departures) lose(a ask) {
+	if a.token != 0 {
+		d.lost.Add(1)
+	}
+}
+
 // taken notes that the kernel has taken replies [first, end) of the batch.
 func (d *departures) taken(first, end int) {
-	for _, token := range d.asked[first:end] {
+	for _, a := range d.asked[first:end] {
 		switch {
-		case token == 0:
+		case a.none():
 			continue
 		case d.doubt:
-			d.lost.Add(1)
+			d.lose(a)
 			continue
 		}
 		at := &d.tokens[d.next%pending]
-		if *at != 0 {
-			d.lost.Add(1)
+		if !at.none() {
+			d.lose(*at)
 			d.open--
 		}
-		*at = token
+		if a.sample {
+			d.lead.sent(d.next)
+		}
+		*at = a
 		d.next++
 		d.open++
 		d.since = now()
@@ -74,32 +93,37 @@ func (d *departures) taken(first, end int) {
 
 // refused notes that the kernel has not taken reply i of the batch.
 func (d *departures) refused(i int) {
-	if d.asked[i] != 0 {
+	if a := d.asked[i]; !a.none() {
 		d.doubt, d.since = true, now()
-		d.lost.Add(1)
+		d.lose(a)
 	}
 }
 
 // awaited tells whether reports are to be read.
 func (d *departures) awaited() bool { return d.open > 0 || d.doubt }
 
-// token returns whose departure has this number, 0 for nobody's.
-func (d *departures) token(number uint32) uint64 {
+// departed returns the handler's token of the reply with this number, which
+// left at tx; 0: it isn't told.
+func (d *departures) departed(number uint32, tx wall.Time) uint64 {
 	if behind := d.next - number; behind == 0 || behind > pending {
 		return 0
 	}
 	at := &d.tokens[number%pending]
-	token := *at
-	if token != 0 {
-		*at = 0
-		d.open--
+	a := *at
+	if a.none() {
+		return 0
 	}
-	return token
+	*at = ask{}
+	d.open--
+	d.lead.departed(number, tx)
+	return a.token
 }
 
 // giveUp forgets all that are awaited.
 func (d *departures) giveUp() {
-	d.lost.Add(uint64(d.open))
+	for _, a := range d.tokens {
+		d.lose(a)
+	}
 	d.open = 0
 	clear(d.tokens[:])
 }
@@ -142,7 +166,7 @@ func (k *socket) tell(n int, h Handler) {
 		if len(note.failure) < 16 || note.failure[4] != unix.SO_EE_ORIGIN_TIMESTAMPING || note.software == 0 {
 			continue
 		}
-		if token := d.token(binary.NativeEndian.Uint32(note.failure[12:])); token != 0 {
+		if token := d.departed(binary.NativeEndian.Uint32(note.failure[12:]), note.software); token != 0 {
 			h.Sent(token, note.software)
 			k.counters.stamps.Add(1)
 		}
