@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"runtime"
 	"time"
 	"unsafe"
@@ -14,9 +13,6 @@ import (
 	"komainu/ntp/packet"
 	"komainu/ntp/wall"
 )
-
-// patience is how long a reply is waited for.
-const patience = 100 * time.Millisecond
 
 // paced calls step at the fixed rate. Steps that are late aren't made up for.
 func (l *load) paced(length time.Duration, step func() error) error {
@@ -49,7 +45,9 @@ func monotonic() (int64, error) {
 	return ts.Nano(), err
 }
 
-// caller is a connected socket with one request at a time.
+// caller is a connected socket with one request at a time. It never waits for
+// a reply: the server's CPU would be charged for waking it. A reply is taken
+// when the next request is due; its time stamp is the kernel's.
 type caller struct {
 	fd      int
 	stamped bool
@@ -63,48 +61,43 @@ func (l *load) caller(stamped bool) (*caller, error) {
 	if err != nil {
 		return nil, err
 	}
-	wait := unix.NsecToTimeval(int64(patience))
-	err = unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait)
 	if stamped {
 		const flags = unix.SOF_TIMESTAMPING_RX_SOFTWARE | unix.SOF_TIMESTAMPING_TX_SOFTWARE | unix.SOF_TIMESTAMPING_SOFTWARE |
 			unix.SOF_TIMESTAMPING_OPT_ID | unix.SOF_TIMESTAMPING_OPT_TSONLY
-		err = errors.Join(err, unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, flags))
-	}
-	if err != nil {
-		return nil, errors.Join(err, unix.Close(fd))
+		if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, flags); err != nil {
+			return nil, errors.Join(fmt.Errorf("set SO_TIMESTAMPING: %w", err), unix.Close(fd))
+		}
 	}
 	return &caller{fd: fd, stamped: stamped}, nil
 }
 
-// answer is a reply with the kernel's time stamps here.
-type answer struct {
-	header   packet.Header
-	sent, at wall.Time // 0 without stamps
+// ask sends a request and returns the kernel's stamp of it, 0 without stamps.
+func (c *caller) ask(request []byte) (wall.Time, error) {
+	if _, err := unix.Write(c.fd, request); err != nil {
+		return 0, fmt.Errorf("send: %w", err)
+	}
+	if !c.stamped {
+		return 0, nil
+	}
+	return c.departure()
 }
 
 // errNone: there was no reply.
 var errNone = errors.New("no reply")
 
-// ask sends a request and waits for the reply.
-func (c *caller) ask(request []byte) (a answer, err error) {
-	if _, err := unix.Write(c.fd, request); err != nil {
-		return a, fmt.Errorf("send: %w", err)
-	}
-	if c.stamped {
-		if a.sent, err = c.departure(); err != nil {
-			return a, err
-		}
-	}
-	n, nc, _, _, err := unix.Recvmsg(c.fd, c.data[:], c.control[:], 0)
+// take takes a reply and the kernel's stamp of it, 0 without stamps. Replies
+// that are left over from earlier requests are the caller's to tell apart.
+func (c *caller) take() (h packet.Header, at wall.Time, err error) {
+	n, nc, _, _, err := unix.Recvmsg(c.fd, c.data[:], c.control[:], unix.MSG_DONTWAIT)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) {
-		return a, errNone
+		return h, 0, errNone
 	}
 	if err != nil {
-		return a, fmt.Errorf("receive: %w", err)
+		return h, 0, fmt.Errorf("receive: %w", err)
 	}
-	a.at, _, _ = notes(c.control[:nc])
-	a.header, err = reply(c.data[:n])
-	return a, err
+	at, _, _ = notes(c.control[:nc])
+	h, err = reply(c.data[:n])
+	return h, at, err
 }
 
 // departure reads the stamp of the request that has just been sent. On a veth
@@ -146,94 +139,42 @@ func notes(b []byte) (at wall.Time, of uint32, sent bool) {
 	return at, of, sent
 }
 
-func (l *load) fixed() (r Result, err error) {
+// alone makes a caller on a thread of its own that sleeps punctually.
+func (l *load) alone(stamped bool, f func(*caller) error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
-		return r, err
+		return fmt.Errorf("set the timer slack: %w", err)
 	}
+	c, err := l.caller(stamped)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f(c), unix.Close(c.fd))
+}
+
+func (l *load) fixed() (r Result, err error) {
 	request, err := l.request()
 	if err != nil {
 		return r, err
 	}
-	c, err := l.caller(false)
-	if err != nil {
-		return r, err
-	}
-	defer unix.Close(c.fd)
-	return r, l.measured(&r, func(length time.Duration) error {
-		return l.paced(length, func() error {
-			r.Requests++
-			if _, err := c.ask(request); err == nil {
-				r.Replies++
-			} else if !errors.Is(err, errNone) {
+	return r, l.alone(false, func(c *caller) error {
+		return l.measured(&r, func(length time.Duration) error {
+			return l.paced(length, func() error {
+				for {
+					_, _, err := c.take()
+					if errors.Is(err, errNone) {
+						break
+					}
+					if err != nil {
+						return err
+					}
+					r.Replies++
+				}
+				r.Requests++
+				_, err := c.ask(request)
 				return err
-			}
-			return nil
+			})
 		})
 	})
-}
-
-func (l *load) stamps() (Result, error)      { return l.compare(false) }
-func (l *load) interleaved() (Result, error) { return l.compare(true) }
-
-// compare measures the errors of time stamps: of the server's receive stamp
-// against ours of sending, and of its transmit stamp against ours of receiving.
-// In interleaved mode a reply tells when the one before it left.
-func (l *load) compare(interleaved bool) (r Result, err error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
-		return r, err
-	}
-	c, err := l.caller(true)
-	if err != nil {
-		return r, err
-	}
-	defer unix.Close(c.fd)
-	var arrival, leave, worse []float64
-	var before answer // the last reply
-	var arrived float64
-	request := make([]byte, packet.HeaderSize)
-	err = l.measured(&r, func(length time.Duration) error {
-		arrival, leave, worse = nil, nil, nil
-		return l.paced(length, func() error {
-			h := packet.Header{Version: packet.Version, Mode: packet.ModeClient, Poll: 6, Transmit: packet.Timestamp(rand.Uint64() | 1)}
-			if interleaved && before.at != 0 {
-				h.Origin, h.Receive = before.header.Receive, packet.Stamp(before.at)
-			}
-			h.Put(request)
-			r.Requests++
-			a, err := c.ask(request)
-			if errors.Is(err, errNone) {
-				before = answer{}
-				return nil
-			}
-			if err != nil {
-				return err
-			}
-			r.Replies++
-			in := after(a.header.Receive, a.sent)
-			out := -after(a.header.Transmit, a.at)
-			count := true
-			switch {
-			case !interleaved && a.header.Origin != h.Transmit:
-				return errors.New("the reply is to another request")
-			case !interleaved:
-			case before.at != 0 && a.header.Origin == h.Receive:
-				in, arrived, out = arrived, in, -after(a.header.Transmit, before.at)
-			default: // the first of a series
-				arrived, count = in, false
-				r.NotMeant++
-			}
-			if count {
-				arrival, leave = append(arrival, in), append(leave, out)
-				worse = append(worse, max(in, -in, out, -out))
-			}
-			before = a
-			return nil
-		})
-	})
-	r.Arrival, r.Leave, r.Worse = spread(arrival), spread(leave), spread(worse)
-	return r, err
 }
