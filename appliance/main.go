@@ -38,6 +38,7 @@ var applets = map[string]func(ctx context.Context, args []string, out io.Writer)
 	"agent":     agentMain,
 	"database":  databaseMain,
 	"supervise": superviseMain,
+	"timed":     timedMain,
 }
 
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
@@ -63,6 +64,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 func commands() []console.Command {
 	var all []console.Command
 	all = append(all, console.Config(config.Check)...)
+	all = append(all, console.NTP()...)
 	all = append(all, console.Return()...)
 	all = append(all, console.Service()...)
 	all = append(all, console.Show()...)

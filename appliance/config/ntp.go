@@ -24,24 +24,21 @@ const (
 // NTP is [ntp]: whom the time daemon follows, whom it serves, and how far it
 // trusts its own clock. A file without it has no time daemon.
 type NTP struct {
-	Upstreams []Upstream
-	Serve     []netip.Prefix   // networks whose clients are answered; none: nobody
-	Listen    []netip.AddrPort // our addresses there, UDP; follows from Serve
-	Keys      string           // "secret:NAME" of the file of symmetric keys; empty: none
-	WeakKeys  bool             // MD5 and SHA-1 keys may be used towards upstreams; never towards clients
-	NTS       NTS              // server side; zero: none
-	Rate      Rate
-	// Interleaved answers clients in the interleaved mode of RFC 9769 that ask
-	// so; default true.
-	Interleaved bool
-	Holdover    timer.Holdover
-	Orphan      uint8         // stratum without any source after holdover; 0 (default): not synchronised instead
-	MinSources  int           // that must agree; default 2 with three upstreams or more, else 1
-	StepOver    time.Duration // at start only; default 100 ms, what 500 ppm remove in 200 s
-	MaxSlew     float64       // 1e-6; default 500, as much as the kernel's own frequency correction
-	Panic       time.Duration // of the running clock; default 10 s: who is that wrong was set by hand, or lied to
-	LeapFile    string        // leap-seconds.list, absolute or relative to the state folder; empty: none
-	Oscillator  holdover.Crystal
+	Upstreams  []Upstream
+	Serve      []netip.Prefix   // networks whose clients are answered; none: nobody
+	Listen     []netip.AddrPort // our addresses there, UDP; follows from Serve
+	Keys       string           // "secret:NAME" of the file of symmetric keys; empty: none
+	WeakKeys   bool             // MD5 and SHA-1 keys may be used towards upstreams; never towards clients
+	NTS        NTS              // server side; zero: none
+	Rate       Rate
+	Holdover   timer.Holdover
+	Orphan     uint8         // stratum without any source after holdover; 0 (default): not synchronised instead
+	MinSources int           // that must agree; default 2 with three upstreams or more, else 1
+	StepOver   time.Duration // at start only; default 10 ms, what slewing at 500 ppm removes within a minute
+	MaxSlew    float64       // 1e-6; default 500, as much as the kernel's own frequency correction
+	Panic      time.Duration // of the running clock; default 10 s: who is that wrong was set by hand, or lied to
+	LeapFile   string        // leap-seconds.list, absolute or relative to the state folder; empty: none
+	Oscillator holdover.Crystal
 
 	port  uint16
 	named []servedOn
@@ -73,7 +70,6 @@ type NTS struct {
 type Rate struct {
 	Interval time.Duration // between requests in the long run; 0: no limit; default 250 ms, room for an office behind one address
 	Burst    int           // requests at once; default 32
-	Kiss     bool          // tell a client that asks too often (RFC 5905 section 7.4 RATE), now and then; default true
 }
 
 // servedOn is one item of serve, not resolved yet: an interface or a network.
@@ -111,7 +107,7 @@ func (r *reader) ntp(root *table) *NTP {
 	r.needs(t, "weak-keys", "keys")
 	n.NTS = r.nts(t)
 	r.needs(t, "nts", "serve")
-	n.Rate, n.Interleaved = r.rate(t), r.yes(t, "interleaved", true)
+	n.Rate = r.rate(t)
 	n.Holdover = r.holdover(t)
 	if n.Orphan = uint8(r.number(t, "orphan", 0, 0, 15)); n.Orphan != 0 && n.Orphan <= n.Holdover.Stratum {
 		r.bad(t.place("orphan"), "config-ntp-orphan", strconv.Itoa(int(n.Orphan)), strconv.Itoa(int(n.Holdover.Stratum)))
@@ -120,7 +116,7 @@ func (r *reader) ntp(root *table) *NTP {
 		r.missing(t, "upstream")
 	}
 	n.MinSources = r.minSources(t, n.Upstreams)
-	n.StepOver = r.duration(t, "step-over", 100*time.Millisecond, time.Millisecond, 1000*time.Second)
+	n.StepOver = r.duration(t, "step-over", 10*time.Millisecond, time.Millisecond, 1000*time.Second)
 	n.MaxSlew = r.decimal(t, "max-slew", 500, 1, 100_000)
 	n.Panic = r.duration(t, "panic", 10*time.Second, time.Second, 1000*time.Second)
 	n.LeapFile = r.form(t, "leap-file", false, pathForm, "config-want-path")
@@ -141,8 +137,7 @@ func (r *reader) nts(t *table) NTS {
 func (r *reader) rate(t *table) Rate {
 	c := r.part(t, "rate")
 	defer r.done(c)
-	return Rate{Interval: r.duration(c, "interval", 250*time.Millisecond, 0, time.Minute), Burst: int(r.number(c, "burst", 32, 1, 1000)),
-		Kiss: r.yes(c, "kod", true)}
+	return Rate{Interval: r.duration(c, "interval", 250*time.Millisecond, 0, time.Minute), Burst: int(r.number(c, "burst", 32, 1, 1000))}
 }
 
 // holdover: the stratum stands below what an upstream usually has, so that a

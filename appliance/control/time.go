@@ -109,9 +109,7 @@ type TimeSource struct {
 	AuthOK        bool    `json:"auth_ok"`     // the last reply was authenticated
 	Queries       uint64  `json:"queries"`     // since the start
 	Replies       uint64  `json:"replies"`     // usable ones
-	Falseticks    uint64  `json:"falseticks"`  // times it became a falseticker
 	Prefer        bool    `json:"prefer"`      // configured
-	Interleaved   bool    `json:"interleaved"` // the last reply was in interleaved mode
 	NTSCookies    int     `json:"nts_cookies"` // left, of "nts"
 }
 

@@ -116,7 +116,6 @@ func (o out) timeSource(s control.TimeSource, l ...string) {
 	o.gauge("time_source_poll_seconds", "pause between queries", s.PollS, l...)
 	o.counter("time_source_queries_total", "queries since the start", float64(s.Queries), l...)
 	o.counter("time_source_replies_total", "usable replies since the start", float64(s.Replies), l...)
-	o.counter("time_source_falseticks_total", "times that it began to disagree with the majority", float64(s.Falseticks), l...)
 	if s.LastAgeS < 0 {
 		return // nothing else is known
 	}

@@ -21,12 +21,13 @@ import (
 	"time"
 
 	"komainu/drivers/ntske"
+	"komainu/ntp/keys"
 )
 
 // chrony is a chronyd that serves its own clock on loopback without adjusting it.
 type chrony struct {
 	port, kePort uint16
-	keys         []Key
+	keys         []*keys.Key
 	roots        *x509.CertPool
 }
 
@@ -49,16 +50,16 @@ func startChrony(t *testing.T) chrony {
 	}
 	dir := t.TempDir()
 	c := chrony{port: freePort(t), kePort: freePort(t), roots: certificate(t, dir)}
-	var keys strings.Builder
+	var file strings.Builder
 	for i, k := range []struct {
 		name string
-		kind KeyType
+		kind keys.Algorithm
 		size int
-	}{{"AES128", AES128, 16}, {"AES256", AES256, 32}, {"SHA256", SHA256, 32}, {"SHA1", SHA1, 20}, {"MD5", MD5, 16}} {
+	}{{"AES128", keys.AES128, 16}, {"AES256", keys.AES256, 32}, {"SHA256", keys.SHA256, 32}, {"SHA1", keys.SHA1, 20}, {"MD5", keys.MD5, 16}} {
 		secret := make([]byte, k.size)
 		random(secret)
-		c.keys = append(c.keys, Key{ID: uint32(i + 1), Type: k.kind, Secret: secret})
-		fmt.Fprintf(&keys, "%d %s HEX:%s\n", i+1, k.name, hex.EncodeToString(secret))
+		c.keys = append(c.keys, key(t, uint32(i+1), k.kind, secret))
+		fmt.Fprintf(&file, "%d %s HEX:%s\n", i+1, k.name, hex.EncodeToString(secret))
 	}
 	conf := fmt.Sprintf(`port %d
 bindaddress 127.0.0.1
@@ -74,7 +75,7 @@ ntsservercert %s/cert.pem
 ntsport %d
 user root
 `, c.port, dir, dir, dir, dir, dir, c.kePort)
-	write(t, dir, "keys", keys.String())
+	write(t, dir, "keys", file.String())
 	write(t, dir, "chrony.conf", conf)
 	var out bytes.Buffer
 	cmd := exec.Command(path, "-x", "-d", "-f", filepath.Join(dir, "chrony.conf"))
@@ -160,12 +161,12 @@ func TestHostChrony(t *testing.T) {
 	ask("v4", Target{Addr: c.at("127.0.0.1"), Timeout: 2 * time.Second}, false)
 	ask("v6", Target{Addr: c.at("::1"), Timeout: 2 * time.Second}, false)
 	for _, k := range c.keys {
-		ask(fmt.Sprintf("key %d", k.ID), Target{Addr: c.at("127.0.0.1"), Timeout: 2 * time.Second, Key: &k}, true)
+		ask(fmt.Sprintf("key %d", k.ID), Target{Addr: c.at("127.0.0.1"), Timeout: 2 * time.Second, Key: k}, true)
 	}
-	wrong := c.keys[0]
-	wrong.Secret = bytes.Clone(wrong.Secret)
-	wrong.Secret[0]++
-	if _, err := Query(context.Background(), Target{Addr: c.at("127.0.0.1"), Timeout: 100 * time.Millisecond, Key: &wrong}); codeOf(t, err) != Timeout {
+	secret := c.keys[0].Secret()
+	secret[0]++
+	wrong := key(t, c.keys[0].ID, c.keys[0].Algorithm, secret)
+	if _, err := Query(context.Background(), Target{Addr: c.at("127.0.0.1"), Timeout: 100 * time.Millisecond, Key: wrong}); codeOf(t, err) != Timeout {
 		t.Errorf("chronyd is silent to a wrong key: %v", err)
 	}
 	to := Target{Addr: c.at("127.0.0.1"), Timeout: 5 * time.Second}

@@ -15,6 +15,7 @@ import (
 	"komainu/drivers/clock"
 	"komainu/drivers/ntske"
 	"komainu/ntp/instant"
+	"komainu/ntp/keys"
 	"komainu/ntp/packet"
 	"komainu/ntp/source"
 )
@@ -25,7 +26,7 @@ type Options struct {
 	Timeout time.Duration // of each question; 0: 2 s, with NTS 10 s
 	Samples int           // questions; 0: 4
 	Pause   time.Duration // between questions; 0: 200 ms
-	Key     *Key          // symmetric key, or nil
+	Key     *keys.Key     // symmetric key, or nil
 	NTS     *ntske.Client // NTS with the host's own key exchange, or nil; not together with Key
 	KEPort  uint16        // TCP port of the key exchange; 0: ntske.Port
 }

@@ -3,7 +3,6 @@ package ntpquery
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"time"
@@ -59,11 +58,7 @@ func ask(ctx context.Context, t Target) (source.Reply, error) {
 	deadline, _ := ctx.Deadline()
 	opt := ntp.QueryOptions{Timeout: max(time.Until(deadline), time.Millisecond)} // 0 would mean 5 s
 	if t.Key != nil {
-		auth, err := t.Key.auth()
-		if err != nil {
-			return source.Reply{}, fmt.Errorf("%w: %w", ntp.ErrInvalidAuthKey, err)
-		}
-		opt.Auth = auth
+		opt.Auth = auth(t.Key)
 	}
 	x := &exchange{}
 	if t.NTS != nil {
@@ -94,6 +89,7 @@ func ask(ctx context.Context, t Target) (source.Reply, error) {
 	}
 	if t.NTS != nil {
 		t.NTS.stale = t.NTS.stale && err != nil || errors.Is(err, nts.ErrNAK)
+		t.NTS.left.Store(int32(t.NTS.client.Cookies()))
 	}
 	return x.reply(r, err, t.Key != nil)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"komainu/drivers/clock"
+	"komainu/ntp/keys"
 	"komainu/ntp/packet"
 	"komainu/ntp/source"
 	"komainu/ntp/wall"
@@ -332,7 +333,7 @@ func TestKey(t *testing.T) {
 			s.send(from, c.then(answer(req)))
 		})
 		to := target(s)
-		to.Key = &Key{ID: 7, Type: SHA256, Secret: secret}
+		to.Key = key(t, 7, keys.SHA256, secret)
 		r, err := Query(context.Background(), to)
 		if codeOf(t, err) != c.code || r.Authenticated != (err == nil) || to.Discarded.Load() != c.discarded {
 			t.Errorf("%s: %+v, %v, %d discarded", name, r, err, to.Discarded.Load())
@@ -345,22 +346,19 @@ func TestKey(t *testing.T) {
 		s.send(from, put(h))
 	})
 	to := target(s)
-	to.Key = &Key{ID: 7, Type: SHA256, Secret: secret}
+	to.Key = key(t, 7, keys.SHA256, secret)
 	if r, err := Query(context.Background(), to); err != nil || r.Kiss != "RATE" || r.Authenticated {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
 
-func TestBadKey(t *testing.T) {
-	for _, k := range []Key{
-		{ID: 1, Type: AES128, Secret: make([]byte, 15)}, {ID: 1, Type: AES256, Secret: make([]byte, 16)},
-		{ID: 0, Type: SHA256, Secret: make([]byte, 16)}, {ID: 1, Secret: make([]byte, 16)}, {ID: 1, Type: MD5, Secret: make([]byte, 33)},
-	} {
-		_, err := Query(context.Background(), Target{Addr: netip.MustParseAddrPort("127.0.0.1:9"), Timeout: time.Second, Key: &k})
-		if codeOf(t, err) != Auth {
-			t.Errorf("%+v: %v", k, err)
-		}
+func key(t *testing.T, id uint32, a keys.Algorithm, secret []byte) *keys.Key {
+	t.Helper()
+	k, err := keys.New(id, a, secret)
+	if err != nil {
+		t.Fatal(err)
 	}
+	return k
 }
 
 func TestResolve(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"sync/atomic"
 	"time"
 
 	"komainu/drivers/clock"
@@ -44,7 +45,12 @@ type Session struct {
 	after    instant.Instant // no exchange before
 	pause    time.Duration   // between the last exchange that failed and the next
 	failed   error           // of the last exchange
+	left     atomic.Int32    // cookies after the last query
 }
+
+// Cookies is how many queries can be made without a key exchange, 0..8. It may
+// be called at any time.
+func (s *Session) Cookies() int { return int(s.left.Load()) }
 
 // NewSession returns a session without keys; the first Query exchanges them.
 func NewSession(exchange Exchange) *Session { return &Session{exchange: exchange} }

@@ -17,6 +17,7 @@ import (
 	"github.com/beevik/ntp"
 	"golang.org/x/sys/unix"
 
+	"komainu/ntp/keys"
 	"komainu/ntp/nts"
 )
 
@@ -25,52 +26,17 @@ type Target struct {
 	Addr      netip.AddrPort
 	Local     netip.Addr    // to ask from; the zero Addr leaves it to the kernel
 	Timeout   time.Duration // for everything, from an NTS key exchange to the last repetition
-	Key       *Key          // symmetric key, or nil
+	Key       *keys.Key     // symmetric key, or nil
 	NTS       *Session      // NTS, or nil; not together with Key
 	Discarded *atomic.Int64 // counts datagrams that didn't belong to a query or weren't authentic; may be nil
 }
 
-// Key is a symmetric key that client and server share (RFC 5905 section 7.3,
-// RFC 8573).
-type Key struct {
-	ID     uint32 // 1..4294967295
-	Type   KeyType
-	Secret []byte // 16 bytes for AES128, 32 for AES256, else 4..32
-}
-
-// KeyType is how a key authenticates a datagram.
-type KeyType uint8
-
-// Types of keys. A digest longer than 20 bytes is sent cut to 20, as chrony and
-// ntpd do. MD5 and SHA1 are for servers that know nothing better.
-const (
-	AES128 KeyType = iota + 1 // AES-CMAC (RFC 8573)
-	AES256                    // AES-CMAC
-	SHA256
-	SHA1
-	MD5
-)
-
-// auth is the key as the library wants it.
-func (k *Key) auth() (ntp.AuthOptions, error) {
-	kind, least, most := ntp.AuthNone, 4, 32
-	switch k.Type {
-	case AES128:
-		kind, least, most = ntp.AuthAES128, 16, 16
-	case AES256:
-		kind, least, most = ntp.AuthAES256, 32, 32
-	case SHA256:
-		kind = ntp.AuthSHA256
-	case SHA1:
-		kind = ntp.AuthSHA1
-	case MD5:
-		kind = ntp.AuthMD5
-	}
-	if kind == ntp.AuthNone || k.ID == 0 || len(k.Secret) < least || len(k.Secret) > most {
-		return ntp.AuthOptions{}, fmt.Errorf("key %d of type %d with %d bytes can't be used: it needs a number, a known type and %d to %d bytes",
-			k.ID, k.Type, len(k.Secret), least, most)
-	}
-	return ntp.AuthOptions{Type: kind, KeyID: k.ID, Key: "HEX:" + hex.EncodeToString(k.Secret)}, nil
+// auth is a key as the library wants it. A digest longer than 20 octets is
+// sent cut to 20, as chrony and ntpd do.
+func auth(k *keys.Key) ntp.AuthOptions {
+	kind := map[keys.Algorithm]ntp.AuthType{keys.AES128: ntp.AuthAES128, keys.AES256: ntp.AuthAES256,
+		keys.SHA256: ntp.AuthSHA256, keys.SHA1: ntp.AuthSHA1, keys.MD5: ntp.AuthMD5}[k.Algorithm]
+	return ntp.AuthOptions{Type: kind, KeyID: k.ID, Key: "HEX:" + hex.EncodeToString(k.Secret())}
 }
 
 // Codes of Error: why there is no usable answer.

@@ -2,6 +2,7 @@ package timer
 
 import (
 	"math"
+	"slices"
 	"time"
 
 	"komainu/ntp/discipline"
@@ -145,7 +146,6 @@ func (t *Timer) adopt(r selection.Result) {
 	n := truth{known: t.truth.known, since: t.truth.since, at: t.now.Boot, wall: t.now.Wall, best: t.steady(r), weights: r.Combined}
 	n.At, n.Time, n.PhaseVar = t.now.Raw, t.now.Wall+wallSeconds(r.Offset), r.Sigma*r.Sigma
 	var rates float64
-	votes := map[uint8]float64{}
 	for _, p := range t.peers {
 		w := r.Combined[p.ID]
 		if w == 0 {
@@ -157,20 +157,15 @@ func (t *Timer) adopt(r selection.Result) {
 		n.rootDelay += w * p.RootDelay()
 		n.dispersion += w * (p.Distance(t.now.Raw) - p.RootDelay()/2)
 		n.wander = max(n.wander, p.Filter.Wander())
-		votes[p.Last.Leap]++
-		if p.ID == n.best {
-			n.stratum, n.refID = p.Last.Stratum+1, refID(p.Addr.Addr())
-		}
+	}
+	if p := t.peer(n.best); p != nil {
+		n.stratum, n.refID = p.Last.Stratum+1, refID(p.Addr.Addr())
 	}
 	n.Rate, n.RateVar = n.Rate/rates, 1/rates
 	if !n.known || t.doubt.since != 0 {
 		n.since = t.now.Boot
 	}
-	for l, v := range votes {
-		if 2*v > float64(len(r.Combined)) && l != 3 {
-			n.leap = l
-		}
-	}
+	n.leaps = t.leapVotes(r)
 	if n.best != t.truth.best {
 		if p := t.peer(n.best); p != nil {
 			t.note("note-time-selected", p.name, p.Addr.String())
@@ -179,13 +174,31 @@ func (t *Timer) adopt(r selection.Result) {
 	t.truth = n
 }
 
-// steady keeps the source that is shown as followed as long as no other counts
-// half as much again.
+// steady keeps the source that is shown as followed as long as it is true, and
+// no other counts several times as much.
 func (t *Timer) steady(r selection.Result) int {
-	if w := r.Combined[t.truth.best]; w > 0 && r.Combined[r.Best] < 1.5*w {
+	if w := r.Combined[t.truth.best]; w > 0 && r.Combined[r.Best] < 4*w || slices.Contains(r.Outlying, t.truth.best) {
 		return t.truth.best
 	}
 	return r.Best
+}
+
+// leapVotes is which part of the true sources announces a leap second: +1 or
+// -1 if all do, 0 if none does.
+func (t *Timer) leapVotes(r selection.Result) float64 {
+	var sum, n float64
+	for _, p := range t.peers {
+		if r.Combined[p.ID] > 0 || slices.Contains(r.Outlying, p.ID) {
+			n++
+			switch p.Last.Leap {
+			case 1:
+				sum++
+			case 2:
+				sum--
+			}
+		}
+	}
+	return sum / max(n, 1)
 }
 
 // correct brings the clock to the truth, as gently as the pause until the next

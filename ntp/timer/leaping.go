@@ -1,6 +1,7 @@
 package timer
 
 import (
+	"math"
 	"time"
 
 	"komainu/ntp/wall"
@@ -72,7 +73,7 @@ func (t *Timer) expectLeap() {
 	if at, seconds, ok := t.table.Next(t.now.Wall); ok && at == midnight {
 		n = seconds
 	} else if t.mode == Synchronised && midnight.FirstOfMonth() && t.table.Expired(midnight) {
-		n = map[uint8]int{1: 1, 2: -1}[t.truth.leap]
+		n = int(math.Round(t.truth.leaps * 0.999)) // more than half of them
 	}
 	if n == 0 || midnight == t.leaped {
 		return
@@ -90,7 +91,7 @@ func (t *Timer) withdrawLeap() {
 	if at, _, ok := t.table.Next(t.now.Wall); ok && at == l.at {
 		return
 	}
-	if t.mode == Synchronised && t.truth.leap == 0 {
+	if t.mode == Synchronised && t.truth.leaps == 0 {
 		*l = leaping{}
 		t.publishedAt = 0
 		if !t.spec.NoClock {

@@ -80,7 +80,7 @@ type truth struct {
 	weights    map[int]float64 // by ID
 	stratum    uint8           // ours
 	refID      uint32
-	leap       uint8
+	leaps      float64 // part of the true sources that announces a leap second, see leapVotes
 	rootDelay  float64 // s
 	dispersion float64 // s, at that time
 	wander     float64 // (s/s)² per second
@@ -191,6 +191,9 @@ func (t *Timer) watchClocks(last wall.Reading) {
 	again := t.handAt != 0 && t.now.Boot.Sub(t.handAt) < handAgain
 	t.void()
 	t.handAt = t.now.Boot
+	if t.leaping.at != 0 {
+		t.do(SetLeap{Seconds: t.leaping.seconds}) // the kernel forgets it when somebody sets the clock
+	}
 	t.note("note-time-set-by-hand", moved.String())
 	if t.truth.known && moved.Abs() > t.spec.StepOver && !again {
 		t.stepClock(-moved) // undoes what isn't ours, corrects nothing

@@ -1,0 +1,164 @@
+package timed
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"komainu/appliance/control"
+	"komainu/drivers/clock"
+	"komainu/drivers/files"
+	"komainu/drivers/ntske"
+	"komainu/ntp/nts"
+	"komainu/ntp/server"
+)
+
+// NTS is the key exchange for clients (RFC 8915 section 4).
+type NTS struct {
+	Listen []string                        // addresses with TCP port
+	Port   uint16                          // UDP, of the time server
+	Load   func() (tls.Certificate, error) // reads the certificate; called again and again
+}
+
+// offering is the key exchange as it runs.
+type offering struct {
+	ring      atomic.Pointer[nts.Keyring]
+	exchange  *ntske.Server
+	listeners []net.Listener
+}
+
+// Timing of the key exchange's upkeep.
+const (
+	upkeepEvery = time.Minute
+	expirySoon  = 14 * 24 * time.Hour
+	cookieForm  = 1 // version of the cookie keys' file
+)
+
+// openNTS takes the cookie keys over, or makes new ones, and opens the key
+// exchange.
+func (d *Daemon) openNTS(rules *server.Rules) error {
+	if d.cfg.NTS == nil {
+		return nil
+	}
+	ring, err := d.loadRing()
+	if err != nil {
+		return err
+	}
+	d.offering.ring.Store(ring)
+	rules.NTS = ring
+	certs := ntske.NewCertificates(d.cfg.NTS.Load, time.Now)
+	if err := certs.Reload(); err != nil && !errors.Is(err, ntske.ErrDates) {
+		return fmt.Errorf("nts: %w", err)
+	}
+	d.offering.exchange = &ntske.Server{Certificates: certs, Ring: d.offering.ring.Load, Offer: nts.Offer{Port: d.cfg.NTS.Port}}
+	for _, at := range d.cfg.NTS.Listen {
+		ln, err := net.Listen("tcp", at)
+		if err != nil {
+			return errors.Join(fmt.Errorf("nts: %w", err), d.closeNTS())
+		}
+		d.offering.listeners = append(d.offering.listeners, ln)
+	}
+	return nil
+}
+
+func (d *Daemon) closeNTS() error {
+	var errs []error
+	for _, ln := range d.offering.listeners {
+		errs = append(errs, ln.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// loadRing reads the cookie keys. Without them, or with a file that is of no
+// use, all clients exchange keys again: no more than that is lost.
+func (d *Daemon) loadRing() (*nts.Keyring, error) {
+	var keys []nts.Key
+	err := files.ReadJSON(d.path(cookieFile), cookieForm, &keys)
+	if err == nil {
+		if ring, e := nts.LoadKeyring(keys); e == nil {
+			return ring, nil
+		} else {
+			err = e
+		}
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		d.note("note-time-cookies-lost", err.Error())
+	}
+	ring, err := nts.NewKeyring(clock.Read().Wall, random)
+	if err != nil {
+		return nil, fmt.Errorf("nts: %w", err)
+	}
+	return ring, d.saveRing(ring)
+}
+
+// saveRing writes the cookie keys, which must be done before they are used.
+func (d *Daemon) saveRing(ring *nts.Keyring) error {
+	if err := files.ReplaceJSON(d.path(cookieFile), cookieForm, ring.Keys()); err != nil {
+		return fmt.Errorf("nts: keep the cookie keys: %w", err)
+	}
+	return nil
+}
+
+// serveNTS runs the key exchange until ctx ends.
+func (d *Daemon) serveNTS(ctx context.Context) {
+	if d.cfg.NTS == nil {
+		return
+	}
+	for _, ln := range d.offering.listeners {
+		d.group.Go(func() error { return d.offering.exchange.Serve(ctx, ln) })
+	}
+	d.group.Go(func() error { return d.keepNTS(ctx) })
+}
+
+// keepNTS rotates the cookie keys and takes new certificates.
+func (d *Daemon) keepNTS(ctx context.Context) error {
+	tick := time.NewTicker(upkeepEvery)
+	defer tick.Stop()
+	for {
+		d.renew()
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}
+
+func (d *Daemon) renew() {
+	if now := clock.Read().Wall; d.offering.ring.Load().Due(now) {
+		next, err := d.offering.ring.Load().Rotate(now, random)
+		if err == nil {
+			err = d.saveRing(next)
+		}
+		if err != nil {
+			d.cfg.Log.Error("rotate the cookie keys", "error", err) // the old ones go on
+		} else {
+			d.offering.ring.Store(next)
+			rules := *d.serving.rules.Load()
+			rules.NTS = next
+			d.serving.rules.Store(&rules)
+		}
+	}
+	certs := d.offering.exchange.Certificates
+	err := certs.Reload()
+	left := time.Until(certs.NotAfter())
+	d.alarm("time-nts-certificate", "", left < 0, err != nil || left < expirySoon)
+}
+
+// ntsStatus is the key exchange for people and monitoring; nil: not configured.
+func (d *Daemon) ntsStatus() *control.TimeNTSServer {
+	if d.cfg.NTS == nil || d.offering.exchange == nil {
+		return nil
+	}
+	c := &d.offering.exchange.Counters
+	keys := d.offering.ring.Load().Keys()
+	return &control.TimeNTSServer{Listen: d.cfg.NTS.Listen, Keys: len(keys), KeyAgeS: clock.Read().Wall.Sub(keys[0].Made).Seconds(),
+		Certificate: d.offering.exchange.Certificates.NotAfter(),
+		KE: map[string]uint64{"done": c.Agreed.Load(), "protocol": c.NoProtocol.Load(), "aead": c.NoAEAD.Load(), "record": c.Unrecognised.Load(),
+			"bad-request": c.BadRequest.Load(), "busy": c.Busy.Load() + c.BusyPeer.Load(), "tls": c.TLS.Load(), "slow": c.Slow.Load(), "broken": c.Broken.Load()}}
+}
