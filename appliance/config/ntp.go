@@ -252,7 +252,9 @@ var hostForm = regexp.MustCompile(`^([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?
 // empty if it is none of them.
 func (r *reader) hostPort(v *value, s string, port uint16) (string, uint16) {
 	host := s
-	if a, err := netip.ParseAddrPort(s); err == nil {
+	if a, err := netip.ParseAddr(s); err == nil {
+		host = a.String()
+	} else if a, err := netip.ParseAddrPort(s); err == nil {
 		host, port = a.Addr().String(), a.Port()
 	} else if h, p, ok := strings.Cut(s, ":"); ok && hostForm.MatchString(h) {
 		n, err := strconv.ParseUint(p, 10, 16)

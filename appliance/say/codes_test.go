@@ -255,7 +255,7 @@ func TestArguments(t *testing.T) {
 		{"dc-closed", "booted-fenced", "-1"}, {"dc-serving", "open", "-1"}, {"done-write", "hinata-cho/resident"}, {"done-fence", "resident"},
 		{"dual-write-window", "217ms", "13ms"}, {"fenced", "12.7ms"}, {"fenced"}, {"gate-failed", "gate-failed"}, {"hold-true"},
 		{"advice-time-majority", "10.1.0.5"}, {"advice-time-silent", "10.1.0.5"}, {"clock-holdover", "3 h", "4.1 ms", "50 ms", "19:40"}, {"clock-holdover", "3 h", "4.1 ms", "50 ms", ""},
-		{"leap-at", "leap-inserted", "2027-01-01"}, {"leap-list", "37", "2026-12-28"}, {"note-time-doubt", "1.2s"}, {"note-time-drift-ignored"}, {"note-time-falseticker", "10.1.0.5"},
+		{"leap-at", "leap-inserted", "2027-01-01"}, {"leap-list", "37", "2026-12-28"}, {"note-time-doubt", "1.2s"}, {"note-time-drift-ignored"}, {"note-time-cookies-lost", "no keys"}, {"note-time-leap-file", "line 3"},
 		{"note-time-leap", "1s"}, {"note-time-ordered", "sato", "drill"}, {"note-time-panic", "61s", "10s"}, {"note-time-refused", "slew", "operation not permitted"}, {"note-time-selected", "a.example", "10.1.0.5:123"},
 		{"note-time-set-by-hand", "-3s"}, {"note-time-slept", "4s"}, {"note-time-stepped", "3s"}, {"ntp-kiss", "RATE"}, {"ntp-nts", "x509: expired"}, {"ntp-unresolved", ""},
 		{"query-auth-good", "auth-nts"}, {"time-why-few", "1", "2"}, {"time-why-no-majority", "a", "b"}, {"time-why-panic", "-61.250"}, {"time-why-unusable", "a", "ntp-kiss", "DENY"},

@@ -89,11 +89,11 @@ type Daemon struct {
 func Run(ctx context.Context, cfg Config) (err error) {
 	d := &Daemon{cfg: cfg, started: time.Now(), events: make(chan timer.Event, 64), core: timer.New(cfg.Spec),
 		alarms: map[alarmKey]standing{}, orders: map[string]chan timer.Done{}}
-	if d.virtual, _ = clock.Virtual("/"); d.virtual != "" {
-		d.alarm("time-virtual", "", false, true)
-	}
 	if err := os.MkdirAll(d.path("time"), 0o700); err != nil {
 		return fmt.Errorf("state of the time daemon: %w", err)
+	}
+	if d.virtual, _ = clock.Virtual("/"); d.virtual != "" {
+		d.alarm("time-virtual", "", false, true)
 	}
 	socket := filepath.Join(cfg.Run, "timed.sock")
 	ln, err := control.Listen(ctx, socket, 0o600)
