@@ -15,7 +15,7 @@ const (
 	mostLead = 50 * time.Microsecond
 	// A lead follows the lower quartile of its samples, since to be stamped delays
 	// a reply a little: a sample above it raises it by up, one below lowers it by
-	// three times as much.
+	// three times as much, or by a quarter of the difference.
 	up = 50 * time.Nanosecond
 	// gain is the reciprocal of the weight of a batch.
 	gain = 8
@@ -81,7 +81,7 @@ func (l *lead) departed(number uint32, tx wall.Time) {
 	case d > *a:
 		*a += up
 	default:
-		*a = max(*a-3*up, 1)
+		*a -= min(*a-d, max(3*up, (*a-d)/4))
 	}
 }
 
