@@ -174,12 +174,26 @@ func (t *Timer) adopt(r selection.Result) {
 	t.truth = n
 }
 
+// patience is how often in a row another source must count more before it is
+// shown as followed: clients and people see a reference that stays.
+const patience = 8
+
 // steady keeps the source that is shown as followed as long as it is true, and
-// no other counts several times as much.
+// no other counts several times as much again and again.
 func (t *Timer) steady(r selection.Result) int {
-	if w := r.Combined[t.truth.best]; w > 0 && r.Combined[r.Best] < 4*w || slices.Contains(r.Outlying, t.truth.best) {
-		return t.truth.best
+	w, best := r.Combined[t.truth.best], t.truth.best
+	switch {
+	case w == 0 && !slices.Contains(r.Outlying, best):
+		t.rivals = 0
+		return r.Best
+	case r.Combined[r.Best] < 4*w:
+		t.rivals = 0
+		return best
 	}
+	if t.rivals++; t.rivals < patience {
+		return best
+	}
+	t.rivals = 0
 	return r.Best
 }
 

@@ -49,6 +49,7 @@ type Timer struct {
 	clock   discipline.Clock
 	sent    discipline.Correction // what the kernel was told last
 	doubt   doubt
+	rivals  int           // how often in a row another source counted more than the followed one
 	panics  time.Duration // offset that was too large to correct; 0: none
 	refused string        // what the kernel refused last, empty when it obeys
 
