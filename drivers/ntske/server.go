@@ -13,6 +13,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"komainu/ntp/nts"
 )
 
@@ -23,6 +25,8 @@ const (
 	wholeTime  = 5 * time.Second // of a connection, from its first packet
 	lastTime   = time.Second     // of it, after the response, for the client to hang up
 	maxOctets  = 16 << 10        // that a client sends, TLS and all
+
+	again = time.Second // pause when files or memory ran out
 )
 
 // Server gives clients of the time server their keys and first cookies.
@@ -38,8 +42,9 @@ type Server struct {
 }
 
 // Counters count connections by their end. Each is counted once, in Accepted and
-// in one of the others.
+// in one of the others; Exhausted counts those that couldn't be accepted yet.
 type Counters struct {
+	Exhausted    atomic.Uint64 // out of files or memory
 	Accepted     atomic.Uint64
 	Agreed       atomic.Uint64 // cookies were given
 	NoProtocol   atomic.Uint64 // the client doesn't ask for NTPv4
@@ -78,6 +83,14 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			}
 			return nil
 		}
+		if exhausted(err) { // by others of this box: the time server must not end for it
+			s.Counters.Exhausted.Add(1)
+			select {
+			case <-ctx.Done():
+			case <-time.After(again):
+			}
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("NTS key exchange: accept on %s: %w", ln.Addr(), err)
 		}
@@ -93,6 +106,11 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 			s.serveOne(ctx, c, cfg).Add(1)
 		})
 	}
+}
+
+// exhausted says that files or memory ran out, which passes.
+func exhausted(err error) bool {
+	return errors.Is(err, unix.EMFILE) || errors.Is(err, unix.ENFILE) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
 }
 
 // peerOf is what counts as one peer: a household of IPv6 has a /64.
