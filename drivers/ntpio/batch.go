@@ -86,7 +86,7 @@ type notes struct {
 
 // read reads the control messages of a slot.
 func (h *message) read(s *slot) (n notes) {
-	rest := s.control[:min(uint64(h.Controllen), uint64(len(s.control)))]
+	rest := s.control[:min(h.Controllen, uint64(len(s.control)))]
 	for len(rest) >= header {
 		c := (*unix.Cmsghdr)(unsafe.Pointer(&rest[0]))
 		size := int(c.Len)

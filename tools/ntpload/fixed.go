@@ -33,7 +33,7 @@ func (l *load) paced(length time.Duration, step func() error) error {
 			next += period
 		}
 		at := unix.NsecToTimespec(next)
-		for errors.Is(unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &at, nil), unix.EINTR) { //nolint:revive // waits on
+		for errors.Is(unix.ClockNanosleep(unix.CLOCK_MONOTONIC, unix.TIMER_ABSTIME, &at, nil), unix.EINTR) {
 		}
 	}
 	return nil
