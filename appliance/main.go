@@ -120,6 +120,7 @@ func agentMain(ctx context.Context, args []string, _ io.Writer) error {
 // the agent, and what the agent asks for.
 func superviseMain(ctx context.Context, args []string, _ io.Writer) error {
 	f, d := flags("supervise")
+	noClock := f.Bool("no-clock", false, "the time daemon doesn't adjust this machine's clock")
 	if err := f.Parse(args); err != nil {
 		return err
 	}
@@ -127,16 +128,26 @@ func superviseMain(ctx context.Context, args []string, _ io.Writer) error {
 	if err != nil {
 		return err
 	}
-	env := []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}
+	unit := func(name string, more ...string) units.Unit {
+		return units.Unit{Name: name, Argv: append([]string{self, name, "--config", d.config, "--state", d.state, "--run", d.run}, more...),
+			Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8"}, Dir: "/", Restart: true, StopTimeout: 10 * time.Second}
+	}
+	agent := unit("agent")
 	for _, name := range []string{"NOTIFY_SOCKET", "WATCHDOG_USEC"} { // the agent speaks to systemd (sd_notify(3))
 		if v := os.Getenv(name); v != "" {
-			env = append(env, name+"="+v)
+			agent.Env = append(agent.Env, name+"="+v)
 		}
 	}
-	return pid1.Supervise(ctx, pid1.Options{Run: d.run, State: d.state, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Units: []units.Unit{{
-		Name: "agent", Argv: []string{self, "agent", "--config", d.config, "--state", d.state, "--run", d.run},
-		Env: env, Dir: "/", Restart: true, StopTimeout: 10 * time.Second,
-	}}})
+	all := []units.Unit{agent}
+	// With a file that can't be read yet, both tell so until it is mended.
+	if file, err := config.Load(d.config); err != nil || file.NTP != nil {
+		if *noClock {
+			all = append(all, unit("timed", "--no-clock"))
+		} else {
+			all = append(all, unit("timed"))
+		}
+	}
+	return pid1.Supervise(ctx, pid1.Options{Run: d.run, State: d.state, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Units: all})
 }
 
 // databaseMain makes the DC's first, empty cluster: `komainu database init NAME`.

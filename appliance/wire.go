@@ -34,7 +34,7 @@ func wire(d folders) (shell.Config, error) {
 		return shell.Config{}, err
 	}
 	w := &wiring{folders: d, file: f, secrets: files.Secrets{Dir: filepath.Join(d.state, "secrets")}}
-	c := shell.Config{Spec: f.Agent(), State: d.state, Run: d.run}
+	c := shell.Config{Spec: f.Agent(), State: d.state, Run: d.run, Time: f.NTP != nil}
 	for _, b := range f.Beats() {
 		key, err := w.secrets.Resolve(b.Key)
 		if err != nil {

@@ -109,6 +109,7 @@ var ntp = map[string]row{
 	"source-usable":             {"good, not needed", "正常（予備）"},
 	"time-adjust-failed":        {"the kernel refuses to adjust the clock", "カーネルが時計の補正を拒否しました"},
 	"time-clock-set":            {"somebody else set the clock", "外部から時計が変更されました"},
+	"time-daemon-silent":        {"the time daemon doesn't answer", "時刻デーモンが応答しません"},
 	"time-doubt":                {"the majority of the time sources contradicts the clock: compare with one that you trust", "多数の時刻源が本装置の時計と矛盾しています。信頼できる時計と比べてください"},
 	"time-falseticker":          {"a time source disagrees with the majority", "時刻源が多数と一致しません"},
 	"time-few-sources":          {"fewer time sources answer than are wanted", "応答する時刻源が不足しています"},

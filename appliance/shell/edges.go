@@ -32,7 +32,11 @@ func (s *Shell) Status(ctx context.Context) (control.Status, error) {
 	if !s.ask(ctx, func(instant.Instant) { v = s.agent.View() }) {
 		return control.Status{}, &control.Error{Code: "agent-stopping", Status: http.StatusServiceUnavailable}
 	}
-	return s.snapshot(v), nil
+	st := s.snapshot(v)
+	if s.time != nil {
+		s.time.add(&st)
+	}
+	return st, nil
 }
 
 // takeOrder carries an operator's order to the agent and waits for its end.

@@ -40,6 +40,7 @@ type Config struct {
 	Probes    []Probe
 	Refusals  []Refusal
 	Health    []string // listen addresses
+	Time      bool     // a time daemon belongs to this box
 }
 
 // Database is one PostgreSQL cluster of this box.
@@ -81,6 +82,7 @@ type Shell struct {
 	work     sync.WaitGroup
 	status   statusState
 	returns  returning
+	time     *timekeeping // nil: there is no time daemon
 }
 
 // New makes a shell; nothing is touched before Run.
@@ -93,6 +95,9 @@ func New(cfg Config) *Shell {
 	}
 	for _, p := range cfg.Probes {
 		s.probes[p.Service] = p
+	}
+	if cfg.Time {
+		s.time = newTimekeeping(cfg.Run)
 	}
 	return s
 }
@@ -164,6 +169,9 @@ func (s *Shell) open(ctx context.Context, g *errgroup.Group, socket net.Listener
 	}
 	g.Go(func() error { return s.journal.run(ctx) })
 	g.Go(func() error { return s.kernel.watch(ctx, s.event) })
+	if s.time != nil {
+		g.Go(func() error { return s.time.watch(ctx) })
+	}
 	for _, sv := range s.servers {
 		g.Go(func() error { return s.look(ctx, sv) })
 	}
