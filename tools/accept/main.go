@@ -30,6 +30,7 @@ type stage struct {
 // stages in the order in which they are played: quiet ones first.
 var stages = []stage{
 	{"locked, switch there and back", []string{"AT-4", "AT-5", "AT-6", "AT-11", "AT-12", "AT-48", "AT-52", "AT-96", "AT-97", "AT-104"}, switches},
+	{"time", []string{"AT-172"}, timeServed},
 	{"rows", []string{"AT-32", "AT-33", "AT-34", "AT-35", "AT-36", "AT-37", "AT-38", "AT-39"}, rows},
 	{"cut inside a run", []string{"AT-40", "AT-62"}, cutInside},
 	{"alternative path", []string{"AT-174"}, alternativePath},
@@ -99,7 +100,7 @@ func choose(only string) []stage {
 
 // playAll plays the stages on one town; what a stage leaves unsaid has failed.
 func playAll(ctx context.Context, r *run, chosen []stage, keep bool) (err error) {
-	r.World, err = town.Build(ctx, town.Options{Name: "accept", Seed: 1, Keep: keep})
+	r.World, err = town.Build(ctx, town.Options{Name: "accept", Seed: 1, Keep: keep, Settings: town.Settings{Time: true}})
 	if err == nil {
 		defer func() { err = errors.Join(err, r.Close()) }()
 		if keep {

@@ -137,7 +137,8 @@ func (w *World) prepare(ctx context.Context) error {
 	}
 	// The passwords stand in the template of the cluster, so they are alike in
 	// every town; nothing outside the namespaces can use them.
-	shared := map[string][]byte{"heartbeat": secret(), "probe": []byte("lab-probe"), "replication": []byte("lab-replication")}
+	keys := timeKeys()
+	shared := map[string][]byte{"time-keys": []byte(keys), "heartbeat": secret(), "probe": []byte("lab-probe"), "replication": []byte("lab-replication")}
 	for name, file := range map[string]string{"ca": "ca.pem", "service-cert": "service.pem", "service-key": "service-key.pem"} {
 		b, err := os.ReadFile(filepath.Join(pki, file))
 		if err != nil {
@@ -149,6 +150,9 @@ func (w *World) prepare(ctx context.Context) error {
 		h          *lab.Host
 		site, text string
 	}{{w.Hall, lab.SiteHall, hallTOML}, {w.Edge, lab.SiteEdge, edgeTOML}, {w.DB, lab.SiteDB, dbTOML}} {
+		if w.Settings.Time {
+			x.text += map[*lab.Host]string{w.Hall: hallTime, w.Edge: edgeTime}[x.h]
+		}
 		text, err := render(x.text, w.Settings)
 		if err != nil {
 			return err
@@ -176,6 +180,11 @@ func (w *World) prepare(ctx context.Context) error {
 			}
 		}
 	}
+	if w.Settings.Time {
+		if err := w.startTime(ctx, keys); err != nil {
+			return err
+		}
+	}
 	return w.seed(ctx)
 }
 
@@ -192,7 +201,7 @@ func (w *World) boot(ctx context.Context, h *lab.Host) error {
 	if err := w.startApps(ctx, h); err != nil {
 		return err
 	}
-	return h.Start(ctx, lab.Daemon{Name: "supervise", Argv: []string{w.Program, "supervise", "--config", config(h), "--state", h.StateDir(), "--run", h.RunDir()}})
+	return h.Start(ctx, lab.Daemon{Name: "supervise", Argv: []string{w.Program, "supervise", "--config", config(h), "--state", h.StateDir(), "--run", h.RunDir(), "--no-clock"}})
 }
 
 // startApps runs a host's part of the small HTTP application: the real one at

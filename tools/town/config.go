@@ -19,6 +19,7 @@ type Settings struct {
 	Drain    time.Duration // 0: 2 s
 	Back     string        // "manual" (default) or "auto"
 	Write    string        // "operator" (default) or "never"
+	Time     bool          // the boxes keep the time too; needs chronyd
 }
 
 func (s Settings) filled() Settings {
