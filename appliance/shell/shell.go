@@ -170,6 +170,7 @@ func (s *Shell) open(ctx context.Context, g *errgroup.Group, socket net.Listener
 	g.Go(func() error { return s.journal.run(ctx) })
 	g.Go(func() error { return s.kernel.watch(ctx, s.event) })
 	if s.time != nil {
+		s.time.note = s.journal.write
 		g.Go(func() error { return s.time.watch(ctx) })
 	}
 	for _, sv := range s.servers {

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"komainu/appliance/agent"
 	"komainu/appliance/control"
 )
 
@@ -16,10 +17,12 @@ const lookAtTime = 2 * time.Second
 // when it is gone the agent goes on and says so.
 type timekeeping struct {
 	socket control.Client
+	note   func(agent.Note) // an alarm of the time daemon was raised or cleared
 
 	mu     sync.Mutex
 	last   *control.TimeStatus // nil: it doesn't answer
 	silent time.Time           // since when; zero while it answers
+	up     map[[2]string]bool  // alarms that were told of, by ID and subject
 }
 
 // watch asks the time daemon until ctx ends.
@@ -45,13 +48,31 @@ func (t *timekeeping) ask(ctx context.Context) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.last = st
 	switch {
 	case st != nil:
-		t.silent = time.Time{}
+		t.tell(st.Alarms)
+		t.last, t.silent = st, time.Time{}
 	case t.silent.IsZero():
-		t.silent = time.Now()
+		t.last, t.silent = nil, time.Now()
 	}
+}
+
+// tell notes what has become of the time daemon's alarms.
+func (t *timekeeping) tell(alarms []control.Alarm) {
+	up := map[[2]string]bool{}
+	for _, a := range alarms {
+		k := [2]string{a.ID, a.Subject}
+		up[k] = true
+		if !t.up[k] {
+			t.note(alarmNote(agent.Alarm{ID: a.ID, Subject: a.Subject, Severity: agent.Severity(a.Severity), Raised: true}))
+		}
+	}
+	for k := range t.up {
+		if !up[k] {
+			t.note(alarmNote(agent.Alarm{ID: k[0], Subject: k[1]}))
+		}
+	}
+	t.up = up
 }
 
 // now is what the time daemon said last; nil: it doesn't answer.

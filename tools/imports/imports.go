@@ -83,8 +83,8 @@ var rules = []rule{
 		reason: "tools look at the product, never the other way round",
 	},
 	{
-		from: []string{"tools/sim/..."}, deny: []string{"drivers/"},
-		reason: "the simulator drives the agent in a fake world: what needs a driver there is a decision in the wrong place",
+		from: []string{"tools/clocksim/...", "tools/sim/..."}, deny: []string{"drivers/"},
+		reason: "a simulator drives decisions in a fake world: what needs a driver there is a decision in the wrong place",
 	},
 }
 
