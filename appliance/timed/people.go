@@ -25,9 +25,8 @@ type line struct {
 // note writes a line for people: to the log at once, and to the journal.
 func (d *Daemon) note(code string, args ...string) {
 	d.cfg.Log.Info(say.Text("en", code, args...))
-	if err := files.Append(d.path(journalFile), line{Wall: time.Now().UnixNano(), Code: code, Args: args}); err != nil {
-		d.cfg.Log.Error("journal", "error", err) // a full disk must not stop the clock
-	}
+	l := line{Wall: time.Now().UnixNano(), Code: code, Args: args}
+	d.disk.put(func() error { return files.Append(d.path(journalFile), l) })
 }
 
 type alarmKey struct{ id, subject string }

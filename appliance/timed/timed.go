@@ -73,6 +73,7 @@ type Daemon struct {
 	timer   *clock.Timer
 	group   *errgroup.Group
 	socket  *ntpio.Server // nil: serves nobody
+	disk    disk
 
 	mu     sync.Mutex // guards what follows
 	core   *timer.Timer
@@ -88,9 +89,9 @@ type Daemon struct {
 // when a socket can't be opened or the clock may not be adjusted.
 func Run(ctx context.Context, cfg Config) (err error) {
 	d := &Daemon{cfg: cfg, started: time.Now(), events: make(chan timer.Event, 64), core: timer.New(cfg.Spec),
-		alarms: map[alarmKey]standing{}, orders: map[string]chan timer.Done{}}
+		disk: disk{make(chan func() error, diskQueue)}, alarms: map[alarmKey]standing{}, orders: map[string]chan timer.Done{}}
 	if err := os.MkdirAll(d.path("time"), 0o700); err != nil {
-		return fmt.Errorf("state of the time daemon: %w", err)
+		cfg.Log.Error("state of the time daemon", "error", err) // it goes on without
 	}
 	if d.virtual, _ = clock.Virtual("/"); d.virtual != "" {
 		d.alarm("time-virtual", "", false, true)
@@ -111,7 +112,15 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	d.group, ctx = errgroup.WithContext(ctx)
 	d.group.Go(func() error { return (&control.Server{Socket: socket, Routes: d.routes()}).Serve(ctx, ln) })
 	d.serve(ctx)
-	d.group.Go(func() error { return d.loop(ctx, started) })
+	writing, written := context.WithCancel(context.WithoutCancel(ctx)) // outlives the loop, whose last word is the drift
+	d.group.Go(func() error {
+		defer written()
+		return d.loop(ctx, started)
+	})
+	d.group.Go(func() error {
+		d.disk.run(writing, func(err error) { cfg.Log.Error("state of the time daemon", "error", err) })
+		return nil
+	})
 	d.group.Go(func() error { return d.watchSet(ctx) })
 	d.group.Go(func() error { return d.readLeaps(ctx) })
 	return d.group.Wait()
@@ -223,7 +232,7 @@ func (d *Daemon) act(ctx context.Context, a timer.Action) error {
 	case timer.Publish:
 		d.serving.state.Store(&a.State)
 	case timer.Save:
-		return files.ReplaceJSON(d.path(driftFile), driftVersion, a.Drift)
+		return d.saveDrift(a.Drift)
 	case timer.Alarm:
 		d.alarm(a.ID, a.Subject, a.Critical, a.Raised)
 	case timer.Note:

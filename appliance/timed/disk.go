@@ -1,0 +1,60 @@
+package timed
+
+import (
+	"context"
+	"fmt"
+
+	"komainu/drivers/files"
+	"komainu/ntp/timer"
+)
+
+// disk writes beside the loop, one thing after the other: a disk that is slow,
+// full or gone must not stop the clock.
+type disk struct{ queue chan func() error }
+
+// diskQueue bounds what waits for a slow disk; what comes on top is dropped.
+const diskQueue = 256
+
+// put queues a write. It never blocks; false: the queue is full.
+func (d *disk) put(write func() error) bool {
+	select {
+	case d.queue <- write:
+		return true
+	default:
+		return false
+	}
+}
+
+// run writes until ctx ends and what was queued by then is written. failed is
+// told of each write that went wrong.
+func (d *disk) run(ctx context.Context, failed func(error)) {
+	do := func(write func() error) {
+		if err := write(); err != nil {
+			failed(err)
+		}
+	}
+	for {
+		select {
+		case write := <-d.queue:
+			do(write)
+		case <-ctx.Done():
+			for {
+				select {
+				case write := <-d.queue:
+					do(write)
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+// saveDrift keeps what the next run can use.
+func (d *Daemon) saveDrift(drift timer.Drift) error {
+	ok := d.disk.put(func() error { return files.ReplaceJSON(d.path(driftFile), driftVersion, drift) })
+	if !ok {
+		return fmt.Errorf("keep the drift: the disk is %d writes behind", diskQueue)
+	}
+	return nil
+}
