@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strconv"
 	"time"
@@ -26,7 +27,20 @@ type line struct {
 func (d *Daemon) note(code string, args ...string) {
 	d.cfg.Log.Info(say.Text("en", code, args...))
 	l := line{Wall: time.Now().UnixNano(), Code: code, Args: args}
-	d.disk.put(func() error { return files.Append(d.path(journalFile), l) })
+	d.disk.put(func() error { return d.journal(l) }) // dropped when the disk is that far behind
+}
+
+// journalMax bounds the journal in bytes; one as large before it is kept.
+const journalMax = 4 << 20
+
+func (d *Daemon) journal(l line) error {
+	path := d.path(journalFile)
+	if st, err := os.Stat(path); err == nil && st.Size() > journalMax {
+		if err := os.Rename(path, path+".1"); err != nil {
+			return err
+		}
+	}
+	return files.Append(path, l)
 }
 
 type alarmKey struct{ id, subject string }
