@@ -50,6 +50,7 @@ type Figure struct {
 	Notes   []string `json:"notes,omitempty"`
 
 	holds func(*Figure) bool // nil: no goal
+	file  string             // empty: the main one
 }
 
 // peer is the series of another system, made when asked for first.

@@ -1,7 +1,8 @@
 // Command bench measures what a town hall feels when its data centre goes and
-// comes back, with real parts, beside the peers in the same run. It prints a
-// table and writes out/bench/failover.json. A missed goal is printed and is no
-// failure; a figure that could not be measured is. Start reading at parts.
+// comes back, with real parts, beside the peers in the same run, and what its
+// time server costs. It prints a table and writes out/bench/failover.json and
+// ntp.json. A missed goal is printed and is no failure; a figure that could not
+// be measured is. Start reading at parts.
 package main
 
 import (
@@ -30,26 +31,28 @@ type bench struct {
 	begin   time.Time
 	load    string // of the machine at the beginning
 	figures []*Figure
+	file    string // of the part that runs
 }
 
 // part measures some figures that share their set-up.
 type part struct {
 	name string
 	run  func(*bench, context.Context) error
+	file string // of its figures, beside the one that -o names; empty: that one
 }
 
 // parts in the order of the run; one town at a time.
 var parts = []part{
-	{"outage", (*bench).outage},
-	{"fast", (*bench).fast},
-	{"blocked", (*bench).blocked},
-	{"boot", (*bench).boot},
-	{"one-line", (*bench).oneLine},
-	{"flaps", (*bench).falseSwitches},
-	{"idle", (*bench).idle},
-	{"wal", (*bench).wal},
-	{"sim", (*bench).sim},
-	{"clock", (*bench).clock},
+	{"outage", (*bench).outage, ""},
+	{"fast", (*bench).fast, ""},
+	{"blocked", (*bench).blocked, ""},
+	{"boot", (*bench).boot, ""},
+	{"one-line", (*bench).oneLine, ""},
+	{"flaps", (*bench).falseSwitches, ""},
+	{"idle", (*bench).idle, ""},
+	{"wal", (*bench).wal, ""},
+	{"sim", (*bench).sim, ""},
+	{"ntp", (*bench).ntp, "ntp.json"},
 }
 
 func main() {
@@ -88,6 +91,7 @@ func (b *bench) measure(ctx context.Context, wanted []string, to string) error {
 			continue
 		}
 		fmt.Fprintf(os.Stderr, "%6.1f s  part %s\n", time.Since(b.begin).Seconds(), p.name)
+		b.file = p.file
 		if err := p.run(b, ctx); err != nil {
 			errs = append(errs, fmt.Errorf("part %s: %w", p.name, err))
 		}
@@ -101,8 +105,11 @@ func (b *bench) measure(ctx context.Context, wanted []string, to string) error {
 	if err := table(os.Stdout, b.figures); err != nil {
 		errs = append(errs, err)
 	}
-	fmt.Printf("\n%d CPUs, load of the machine %s at the beginning and %s at the end; %.0f s; written to %s\n", runtime.NumCPU(), b.load, load(), time.Since(b.begin).Seconds(), to)
-	return errors.Join(append(errs, b.write(to))...)
+	fmt.Printf("\n%d CPUs, load of the machine %s at the beginning and %s at the end; %.0f s; written to %s\n", runtime.NumCPU(), b.load, load(), time.Since(b.begin).Seconds(), filepath.Dir(to))
+	for name, figures := range byFile(b.figures, to) {
+		errs = append(errs, b.write(name, figures))
+	}
+	return errors.Join(errs...)
 }
 
 // report is the file.
@@ -116,8 +123,21 @@ type report struct {
 	Figures []*Figure `json:"figures"`
 }
 
-func (b *bench) write(to string) error {
-	r := report{Begin: b.begin, Seconds: time.Since(b.begin).Seconds(), CPUs: runtime.NumCPU(), Figures: b.figures}
+// byFile sorts figures by the file that they belong into.
+func byFile(figures []*Figure, to string) map[string][]*Figure {
+	files := map[string][]*Figure{}
+	for _, f := range figures {
+		name := to
+		if f.file != "" {
+			name = filepath.Join(filepath.Dir(to), f.file)
+		}
+		files[name] = append(files[name], f)
+	}
+	return files
+}
+
+func (b *bench) write(to string, figures []*Figure) error {
+	r := report{Begin: b.begin, Seconds: time.Since(b.begin).Seconds(), CPUs: runtime.NumCPU(), Figures: figures}
 	// What can't be found out stays empty; the figures are what counts.
 	if out, err := exec.Command("git", "describe", "--always", "--dirty").Output(); err == nil {
 		r.Commit = strings.TrimSpace(string(out))
@@ -147,7 +167,7 @@ func load() string {
 
 // figure adds a line to the report.
 func (b *bench) figure(f Figure) *Figure {
-	f.Ours.System = "komainu"
+	f.Ours.System, f.file = "komainu", b.file
 	b.figures = append(b.figures, &f)
 	return &f
 }
