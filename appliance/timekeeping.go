@@ -25,6 +25,7 @@ import (
 	"komainu/drivers/files"
 	"komainu/drivers/ntpquery"
 	"komainu/drivers/ntske"
+	"komainu/drivers/privilege"
 	"komainu/ntp/keys"
 	"komainu/ntp/packet"
 	"komainu/ntp/server"
@@ -56,7 +57,22 @@ func timedMain(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
+	cfg.Cut = func() error { return cut(*noClock, cfg.Log) }
 	return timed.Run(ctx, cfg)
+}
+
+// cut leaves the time daemon what it needs as it runs: its ports, and its clock
+// unless it doesn't adjust any.
+func cut(noClock bool, log *slog.Logger) error {
+	keep := privilege.BindService
+	if !noClock {
+		keep |= privilege.SysTime
+	}
+	held, err := privilege.Cut(keep)
+	if err == nil {
+		log.Info("privileges cut", "held", held.Permitted.String())
+	}
+	return err
 }
 
 // timed is what the time daemon is told.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -80,6 +81,15 @@ func (d *Daemon) open() error {
 	}
 	d.socket = s
 	return nil
+}
+
+// close closes what open opened, as long as serve has not begun.
+func (d *Daemon) close() error {
+	err := d.closeNTS()
+	if d.socket != nil {
+		err = errors.Join(err, d.socket.Close())
+	}
+	return err
 }
 
 // serve answers clients until ctx ends.

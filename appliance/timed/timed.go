@@ -42,6 +42,7 @@ type Config struct {
 	Floor     time.Time    // surely past: when the program was built
 	State     string       // folder of the drift file and the cookie keys
 	Run       string       // folder of timed.sock
+	Cut       func() error // gives up this process's privileges but for the clock and its ports; nil: keeps them
 	Log       *slog.Logger
 }
 
@@ -107,6 +108,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	if err := d.open(); err != nil {
 		return errors.Join(err, ln.Close())
+	}
+	if cfg.Cut != nil { // from here on nothing needs more
+		if err := cfg.Cut(); err != nil {
+			return errors.Join(err, d.close(), ln.Close())
+		}
 	}
 	d.note("note-time-started")
 	d.group, ctx = errgroup.WithContext(ctx)
