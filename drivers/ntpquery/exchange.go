@@ -93,12 +93,14 @@ func (x *exchange) reply(r *ntp.Response, err error, key bool) (source.Reply, er
 		At: x.at, Leap: h.Leap, Stratum: h.Stratum, Precision: h.Precision, Poll: h.Poll,
 		RefID: h.RefID, Authenticated: err == nil && (key || x.nts != nil),
 	}
+	kiss := ""
+	if h.Stratum == 0 {
+		kiss = packet.Letters(h.RefID)
+	}
 	switch {
-	case x.answered && h.Stratum == 0 && !errors.Is(err, nts.ErrUnauthentic) && !errors.Is(err, nts.ErrNAK):
+	case x.answered && kiss != "" && !errors.Is(err, nts.ErrUnauthentic) && !errors.Is(err, nts.ErrNAK):
 		// The library wants times and a MAC of a kiss as well.
-		if reply.Kiss = packet.Letters(h.RefID); reply.Kiss == "" {
-			reply.Kiss = "????"
-		}
+		reply.Kiss = kiss
 		return reply, nil
 	case errors.Is(err, nts.ErrNAK):
 		return source.Reply{}, err // it would come again

@@ -53,7 +53,7 @@ type Report struct {
 
 // Probe asks a server some times and reports its best answer. host is a name or
 // an address, with or without a port; of a name with several addresses the first
-// one that answers is reported. Without any answer the error is the *Error of
+// one that answers is reported. Without time in any answer the error is the *Error of
 // the last question, and the Report says what is known nevertheless.
 func Probe(ctx context.Context, host string, o Options) (Report, error) {
 	name, port, err := split(host)
@@ -127,10 +127,13 @@ func probe(ctx context.Context, name string, server netip.AddrPort, o Options) (
 	if t.NTS != nil && t.NTS.client != nil {
 		report.Server = t.NTS.server
 	}
-	if report.Answered == 0 && report.Kiss == "" {
-		return report, failed
+	switch {
+	case report.Answered > 0:
+		return report, nil
+	case report.Kiss != "":
+		return report, &Error{Code: Kiss, Server: report.Server.String(), Err: errors.New(report.Kiss)}
 	}
-	return report, nil
+	return report, failed
 }
 
 // await waits for an instant; false: ctx ended before.

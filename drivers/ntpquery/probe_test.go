@@ -56,6 +56,18 @@ func TestProbeWithoutAnswer(t *testing.T) {
 	}
 }
 
+func TestProbeKissed(t *testing.T) {
+	s := serve(t, "127.0.0.1:0", func(s *server, _ int, req []byte, from netip.AddrPort) {
+		h := answer(req)
+		h.Stratum, h.RefID = 0, packet.KissDeny
+		s.send(from, put(h))
+	})
+	r, err := Probe(context.Background(), s.addr.String(), Options{Pause: time.Millisecond})
+	if codeOf(t, err) != Kiss || r.Kiss != "DENY" || r.Answered != 0 {
+		t.Errorf("%+v, %v", r, err)
+	}
+}
+
 func TestSplit(t *testing.T) {
 	for host, want := range map[string]string{
 		"ntp.example": "ntp.example 123", "ntp.example:1123": "ntp.example 1123", "192.0.2.1": "192.0.2.1 123",

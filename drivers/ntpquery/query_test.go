@@ -162,10 +162,11 @@ func TestKissAndStratum16(t *testing.T) {
 		change func(h *packet.Header)
 		want   source.Reply
 	}{
-		"RATE":             {func(h *packet.Header) { h.Stratum, h.RefID, h.Leap = 0, packet.KissRate, 3 }, source.Reply{Kiss: "RATE", Leap: 3, RefID: packet.KissRate}},
-		"DENY, no time":    {func(h *packet.Header) { h.Stratum, h.RefID, h.Transmit, h.Receive = 0, packet.KissDeny, 0, 0 }, source.Reply{Kiss: "DENY", RefID: packet.KissDeny}},
-		"nothing printing": {func(h *packet.Header) { h.Stratum, h.RefID = 0, 1 }, source.Reply{Kiss: "????", RefID: 1}},
-		"not synchronised": {func(h *packet.Header) { h.Stratum, h.RefID, h.Leap = 16, 0, 3 }, source.Reply{Stratum: 16, Leap: 3}},
+		"RATE":               {func(h *packet.Header) { h.Stratum, h.RefID, h.Leap = 0, packet.KissRate, 3 }, source.Reply{Kiss: "RATE", Leap: 3, RefID: packet.KissRate}},
+		"DENY, no time":      {func(h *packet.Header) { h.Stratum, h.RefID, h.Transmit, h.Receive = 0, packet.KissDeny, 0, 0 }, source.Reply{Kiss: "DENY", RefID: packet.KissDeny}},
+		"nothing printing":   {func(h *packet.Header) { h.Stratum, h.RefID = 0, 1 }, source.Reply{RefID: 1}},
+		"stratum 16 as sent": {func(h *packet.Header) { h.Stratum, h.RefID, h.Leap = 0, 0, 3 }, source.Reply{Leap: 3}},
+		"not synchronised":   {func(h *packet.Header) { h.Stratum, h.RefID, h.Leap = 16, 0, 3 }, source.Reply{Stratum: 16, Leap: 3}},
 	} {
 		s := serve(t, "127.0.0.1:0", func(s *server, _ int, req []byte, from netip.AddrPort) {
 			h := answer(req)

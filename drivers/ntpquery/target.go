@@ -47,6 +47,7 @@ const (
 	NTS         = "ntp-nts"         // no key exchange, or answers that its keys don't open
 	BadReply    = "ntp-bad-reply"   // what came is no answer to the question
 	Unreachable = "ntp-unreachable" // no way to the host
+	Kiss        = "ntp-kiss"        // answers, but not with time; only of Probe
 )
 
 // Error is a query that brought no usable answer.
@@ -99,6 +100,8 @@ func hint(code string) string {
 		return "not an answer to what was asked"
 	case Unreachable:
 		return "no way there: look at addresses, routes and filters"
+	case Kiss:
+		return "it asks to be left alone: is this client allowed there, and does it ask too often?"
 	}
 	return "NTS: are clocks within the certificate's time, and is TCP port 4460 open on the way?"
 }

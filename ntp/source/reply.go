@@ -17,13 +17,13 @@ type Reply struct {
 	Received       wall.Time    // T4, our clock
 	At             wall.Reading // our clocks, read right after the reply came
 	Leap           uint8        // 0..3
-	Stratum        uint8        // 0: a kiss, see Kiss
+	Stratum        uint8        // 0: not synchronised, or a kiss, see Kiss
 	Precision      int8         // log2 of seconds
 	Poll           int8         // log2 of seconds
 	RootDelay      time.Duration
 	RootDispersion time.Duration
 	RefID          uint32
 	RefTime        wall.Time
-	Kiss           string // four letters of a stratum 0 answer, such as "RATE"
+	Kiss           string // letters of a stratum 0 answer, such as "RATE"; empty: it has none
 	Authenticated  bool   // by a key or by NTS
 }

@@ -87,10 +87,12 @@ func (s *Source) Answered(now instant.Instant, r Reply, prior Prior, spread floa
 		s.burst = 0
 		s.refuse(now, "ntp-kiss", r.Kiss, spread)
 		return false
-	case r.Stratum == 0:
+	case r.Stratum == 0 && (r.Kiss == "DENY" || r.Kiss == "RSTR"):
 		s.denied, s.burst = now.Add(deniedFor), 0
 		s.refuse(now, "ntp-kiss", r.Kiss, spread)
 		return false
+	case r.Stratum == 0: // 0 stands for 16 (RFC 5905 section 7.3); INIT, STEP and the like only say why
+		r.Leap, r.Stratum = 3, MaxStratum+1
 	}
 	s.Reach |= 1
 	s.failures = 0
