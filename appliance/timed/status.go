@@ -5,6 +5,7 @@ import (
 
 	"komainu/appliance/control"
 	"komainu/drivers/clock"
+	"komainu/drivers/ntpquery"
 	"komainu/ntp/source"
 	"komainu/ntp/timer"
 	"komainu/ntp/wall"
@@ -68,7 +69,8 @@ func (d *Daemon) source(s timer.SourceView, best int) control.TimeSource {
 // state is the word for a source, and why it isn't used.
 func state(s timer.SourceView, best int) (string, control.Reason) {
 	why := control.Reason{Code: s.Code}
-	if s.Detail != "" {
+	switch s.Code {
+	case ntpquery.NTS, ntpquery.BadReply, ntpquery.Kiss: // the others say it all
 		why.Args = []string{s.Detail}
 	}
 	switch s.State {
@@ -90,9 +92,11 @@ func state(s timer.SourceView, best int) (string, control.Reason) {
 		return "unusable", control.Reason{Code: "ntp-loop"}
 	case source.Silent, source.Denied:
 		return "silent", why
-	default:
-		return "usable", why
 	}
+	if s.Good == 0 { // so far
+		return "silent", why
+	}
+	return "usable", why
 }
 
 // auth is how an upstream proves itself.
