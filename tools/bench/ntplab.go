@@ -219,10 +219,16 @@ ntsservercert %[3]s
 // await waits until a server serves the time, with NTS too. Ours waits for its
 // neighbours for half a minute before it goes by its own time.
 func (l *ntpLab) await(ctx context.Context, s *timeServer) error {
-	return until(ctx, 90*time.Second, s.name+" to serve time", func() error {
-		_, err := l.load(ctx, "-to", s.address, "-mode", "saturate", "-nts", s.keyExchange, "-warm", "10ms", "-for", "50ms")
+	ask := func(more ...string) func() error {
+		return func() error {
+			_, err := l.load(ctx, append([]string{"-to", s.address, "-mode", "rate", "-rate", "100", "-warm", "0", "-for", "50ms"}, more...)...)
+			return err
+		}
+	}
+	if err := until(ctx, 90*time.Second, s.name+" to serve time", ask()); err != nil {
 		return err
-	})
+	}
+	return until(ctx, 10*time.Second, s.name+" to exchange keys", ask("-nts", s.keyExchange))
 }
 
 // heap is what the runtime's trace says of our server's garbage.
