@@ -1,3 +1,7 @@
+VM_PACKAGES += \
+	./appliance \
+	./drivers/privilege \
+
 .PHONY: build
 
 build: ## the one static binary, out/komainu
