@@ -53,11 +53,17 @@ type Config struct {
 // Server is the open sockets.
 type Server struct {
 	sockets []*socket
+	nics    []*nic     // that stamp packets
 	guard   sync.Mutex // around the handler
 }
 
 // Listen opens the sockets, all of them or none. Ports below 1024 need
 // CAP_NET_BIND_SERVICE, an Interface on kernels before 5.7 CAP_NET_RAW.
+//
+// Where the interface of an endpoint, given or known by its address, can stamp
+// all packets by a clock that the kernel can compare with its own, and
+// CAP_NET_ADMIN lets it be told so, its stamps are used. The wall clock is
+// still the reference: the interface's own clock is never set.
 func Listen(cfg Config) (*Server, error) {
 	if len(cfg.Endpoints) == 0 {
 		return nil, errors.New("listen for NTP: no address given")
@@ -69,8 +75,38 @@ func Listen(cfg Config) (*Server, error) {
 			return nil, errors.Join(err, s.Close())
 		}
 		s.sockets = append(s.sockets, k)
+		k.why = s.stamp(k, e)
 	}
 	return s, nil
+}
+
+// stamp lets the interface of a socket stamp its packets, if it can.
+func (s *Server) stamp(k *socket, e Endpoint) error {
+	name, err := e.at()
+	if err != nil {
+		return err
+	}
+	for _, n := range s.nics {
+		if n.name == name {
+			return k.by(n)
+		}
+	}
+	n, err := stamping(k.fd, name)
+	if err != nil {
+		return err
+	}
+	s.nics = append(s.nics, n)
+	return k.by(n)
+}
+
+// Stamping is which interface stamps the packets of the socket with this index
+// of Addrs; empty if it is the kernel, and then why.
+func (s *Server) Stamping(i int) (nic string, why error) {
+	k := s.sockets[i]
+	if k.nic == nil {
+		return "", k.why
+	}
+	return k.nic.name, nil
 }
 
 // Run serves until ctx ends, then closes the sockets and returns nil; it returns
@@ -92,6 +128,9 @@ func (s *Server) Run(ctx context.Context, h Handler) error {
 	})
 	errs := make([]error, len(s.sockets))
 	var tasks sync.WaitGroup
+	for _, n := range s.nics {
+		tasks.Go(func() { n.run(ctx) })
+	}
 	for i, k := range s.sockets {
 		tasks.Go(func() {
 			errs[i] = k.serve(h)
@@ -116,6 +155,9 @@ func (s *Server) Close() error {
 	var errs []error
 	for _, k := range s.sockets {
 		errs = append(errs, k.close())
+	}
+	for _, n := range s.nics {
+		errs = append(errs, n.close())
 	}
 	return errors.Join(errs...)
 }

@@ -100,7 +100,7 @@ func (k *socket) respond(n int, h Handler) (begun wall.Time, replies int) {
 				k.want = depth
 			}
 		}
-		made, token := h.Respond(req.data[:size:size], note.software, t.Add(lead.of(size, i, n)), req.from(), reply.data[:size:size])
+		made, token := h.Respond(req.data[:size:size], k.nic.best(note.software, note.hardware, note.software), t.Add(lead.of(size, i, n)), req.from(), reply.data[:size:size])
 		if made <= 0 || made > size {
 			continue
 		}

@@ -21,10 +21,10 @@ const (
 	// one does a signal end a wait for good (signal(7)), and it is by signals that
 	// the Go runtime asks a goroutine to make way.
 	patience = time.Second
-	// stamping asks for the kernel's stamp of every arrival, and lets single
+	// software asks for the kernel's stamp of every arrival, and lets single
 	// replies ask for that of their departure, told by number and without the
 	// packet (Documentation/networking/timestamping.rst).
-	stamping = unix.SOF_TIMESTAMPING_RX_SOFTWARE | unix.SOF_TIMESTAMPING_SOFTWARE | unix.SOF_TIMESTAMPING_OPT_ID | unix.SOF_TIMESTAMPING_OPT_TSONLY
+	software = unix.SOF_TIMESTAMPING_RX_SOFTWARE | unix.SOF_TIMESTAMPING_SOFTWARE | unix.SOF_TIMESTAMPING_OPT_ID | unix.SOF_TIMESTAMPING_OPT_TSONLY
 )
 
 // socket is one address.
@@ -33,6 +33,9 @@ type socket struct {
 	file       *os.File // owns fd
 	local      netip.AddrPort
 	guard      *sync.Mutex // around the handler
+	nic        *nic        // nil: the kernel stamps
+	why        error       // the interface doesn't
+	flags      int         // of SO_TIMESTAMPING
 	stopping   atomic.Bool
 	want       uintptr // datagrams to receive at a time, 1..depth
 	in, out    batch
@@ -69,12 +72,13 @@ func open(e Endpoint, guard *sync.Mutex) (*socket, error) {
 		return fail(errors.Join(err, file.Close()))
 	}
 	k := &socket{
-		fd: fd, file: file, guard: guard,
+		fd: fd, file: file, guard: guard, flags: software,
 		local: netip.AddrPortFrom(e.Local.Addr(), portOf(name)),
 	}
 	k.in.prepare()
 	k.out.prepare()
 	k.departures.queue.prepare()
+	k.departures.flags = unix.SOF_TIMESTAMPING_TX_SOFTWARE
 	return k, nil
 }
 
@@ -123,7 +127,7 @@ func prepare(fd int, e Endpoint) error {
 	wait := unix.NsecToTimeval(int64(patience))
 	err := errors.Join(
 		set(unix.SOL_SOCKET, unix.SO_RCVBUF, queue, "SO_RCVBUF"), // net.core.rmem_max may allow less
-		set(unix.SOL_SOCKET, unix.SO_TIMESTAMPING, stamping, "SO_TIMESTAMPING"),
+		set(unix.SOL_SOCKET, unix.SO_TIMESTAMPING, software, "SO_TIMESTAMPING"),
 		unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &wait))
 	// A socket that has all addresses must be told which was asked.
 	all := 0
@@ -139,6 +143,17 @@ func prepare(fd int, e Endpoint) error {
 		set(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, 1, "IPV6_V6ONLY"),
 		set(unix.IPPROTO_IPV6, unix.IPV6_FREEBIND, 1, "IPV6_FREEBIND"),
 		set(unix.IPPROTO_IPV6, unix.IPV6_RECVPKTINFO, all, "IPV6_RECVPKTINFO"))
+}
+
+// by lets an interface stamp packets in the kernel's place.
+func (k *socket) by(n *nic) error {
+	flags := software | hardware
+	if err := unix.SetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, flags); err != nil {
+		return fmt.Errorf("take the time stamps of interface %s on %v: %w", n.name, k.local, err)
+	}
+	k.nic, k.flags = n, flags
+	k.departures.flags |= unix.SOF_TIMESTAMPING_TX_HARDWARE
+	return nil
 }
 
 // control runs f on the socket's file descriptor, unless it is closed.
@@ -162,7 +177,7 @@ func (k *socket) stop() {
 }
 
 func (k *socket) close() error {
-	if err := k.file.Close(); err != nil && !errors.Is(err, os.ErrClosed) {
+	if err := k.file.Close(); err != nil && !errors.Is(err, os.ErrClosed) { // Run has closed it
 		return fmt.Errorf("close the NTP socket on %v: %w", k.local, err)
 	}
 	return nil

@@ -33,6 +33,7 @@ func (a ask) none() bool { return a == ask{} }
 // which it takes them (SOF_TIMESTAMPING_OPT_ID).
 type departures struct {
 	queue  batch
+	flags  uint32       // to ask with
 	asked  [depth]ask   // by the batch that is about to be sent
 	tokens [pending]ask // those awaited, by number modulo pending
 	next   uint32       // number that the kernel gives next
@@ -56,7 +57,7 @@ func (d *departures) ask(i int, a ask) uint32 {
 	if a.none() {
 		return 0
 	}
-	return unix.SOF_TIMESTAMPING_TX_SOFTWARE
+	return d.flags
 }
 
 // lose counts an ask that won't be answered, if the handler waits for it.
@@ -103,7 +104,7 @@ func (d *departures) refused(i int) {
 func (d *departures) awaited() bool { return d.open > 0 || d.doubt }
 
 // departed returns the handler's token of the reply with this number, which
-// left at tx; 0: it isn't told.
+// left at tx, 0 if that isn't known; 0: it isn't told.
 func (d *departures) departed(number uint32, tx wall.Time) uint64 {
 	if behind := d.next - number; behind == 0 || behind > pending {
 		return 0
@@ -115,6 +116,10 @@ func (d *departures) departed(number uint32, tx wall.Time) uint64 {
 	}
 	*at = ask{}
 	d.open--
+	if tx == 0 { // the interface's clock was set
+		d.lose(a)
+		return 0
+	}
 	d.lead.departed(number, tx)
 	return a.token
 }
@@ -163,11 +168,12 @@ func (k *socket) tell(n int, h Handler) {
 	for i := range n {
 		note := d.queue.headers[i].read(&d.queue.slots[i])
 		// struct sock_extended_err: errno, origin, type, code, pad, info, data.
-		if len(note.failure) < 16 || note.failure[4] != unix.SO_EE_ORIGIN_TIMESTAMPING || note.software == 0 {
+		if len(note.failure) < 16 || note.failure[4] != unix.SO_EE_ORIGIN_TIMESTAMPING {
 			continue
 		}
-		if token := d.departed(binary.NativeEndian.Uint32(note.failure[12:]), note.software); token != 0 {
-			h.Sent(token, note.software)
+		tx := k.nic.best(note.software, note.hardware, now())
+		if token := d.departed(binary.NativeEndian.Uint32(note.failure[12:]), tx); token != 0 {
+			h.Sent(token, tx)
 			k.counters.stamps.Add(1)
 		}
 	}
@@ -176,7 +182,7 @@ func (k *socket) tell(n int, h Handler) {
 // renumber lets the kernel begin at 0 again, which it does when the option is
 // set anew.
 func (k *socket) renumber() error {
-	for _, flags := range []int{stamping &^ unix.SOF_TIMESTAMPING_OPT_ID &^ unix.SOF_TIMESTAMPING_OPT_TSONLY, stamping} {
+	for _, flags := range []int{k.flags &^ unix.SOF_TIMESTAMPING_OPT_ID &^ unix.SOF_TIMESTAMPING_OPT_TSONLY, k.flags} {
 		if err := unix.SetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_TIMESTAMPING, flags); err != nil {
 			return fmt.Errorf("renumber the time stamps of departure of %v: %w", k.local, err)
 		}
