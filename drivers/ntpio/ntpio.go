@@ -41,7 +41,8 @@ type Endpoint struct {
 	// from the address that was asked, also if it is unspecified (0.0.0.0, ::),
 	// which stands for all of its family.
 	Local netip.AddrPort
-	// Interface is the only one from which requests are taken; empty for all.
+	// Interface is the only one from which requests are taken; empty for all. When
+	// it is removed and made again, the socket must be opened again.
 	Interface string
 }
 

@@ -57,10 +57,10 @@ func reply(b []byte) (h packet.Header, err error) {
 	switch {
 	case !h.Parse(b) || h.Mode != packet.ModeServer:
 		return h, fmt.Errorf("%d bytes that are no NTP reply", len(b))
+	case h.Leap == packet.LeapUnsynchronised, h.Stratum > 15, h.Stratum == 0 && h.RefID == 0: // 16 is 0 on the wire
+		return h, fmt.Errorf("the server isn't synchronised: leap %d, stratum %d", h.Leap, h.Stratum)
 	case h.Stratum == 0:
 		return h, fmt.Errorf("the server sent a kiss: %s", packet.Letters(h.RefID))
-	case h.Leap == packet.LeapUnsynchronised || h.Stratum > 15:
-		return h, fmt.Errorf("the server isn't synchronised: leap %d, stratum %d", h.Leap, h.Stratum)
 	}
 	return h, nil
 }
