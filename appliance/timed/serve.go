@@ -123,7 +123,8 @@ func (d *Daemon) serverStatus() control.TimeServer {
 		}
 		counts[o.String()] = c.V4[o] + c.V6[o]
 	}
-	st.Requests["interleaved"] = c.Interleaved
+	st.Requests["interleaved"] = c.Interleaved // kinds exclude each other
+	st.Requests["plain"] -= c.Interleaved
 	for i, a := range d.socket.Addrs() {
 		st.Listen = append(st.Listen, a.String())
 		s, err := d.socket.Stats(i)

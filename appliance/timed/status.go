@@ -1,6 +1,8 @@
 package timed
 
 import (
+	"cmp"
+	"slices"
 	"time"
 
 	"komainu/appliance/control"
@@ -48,6 +50,7 @@ func (d *Daemon) Status() control.TimeStatus {
 		st.Sources = append(st.Sources, control.TimeSource{Name: d.cfg.Spec.Upstreams[i].Name, Upstream: i, State: "unresolved", LastAgeS: -1, Auth: d.auth(i),
 			Reason: control.Reason{Code: "ntp-unresolved"}})
 	}
+	slices.SortStableFunc(st.Sources, func(a, b control.TimeSource) int { return cmp.Compare(a.Upstream, b.Upstream) }) // as configured
 	st.Explain()
 	return st
 }

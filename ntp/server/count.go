@@ -25,7 +25,7 @@ const (
 const Outcomes = int(outcomes)
 
 var outcomeNames = [outcomes]string{
-	"plain", "keyed", "nts", "kiss-rate", "crypto-nak", "nts-nak",
+	"plain", "key", "nts", "kiss-rate", "crypto-nak", "nts-nak",
 	"refused-network", "rate-limited", "malformed", "version", "mode", "nts-malformed",
 }
 
@@ -40,7 +40,7 @@ func (o Outcome) String() string {
 // Counters are what a Server counted since it was made.
 type Counters struct {
 	V4, V6      [Outcomes]uint64 // requests by Outcome
-	Interleaved uint64           // of the served, those in interleaved mode
+	Interleaved uint64           // of the Plain, those in interleaved mode
 	Clients     uint64           // in the table now
 	Evicted     uint64           // clients that another took the place of
 }

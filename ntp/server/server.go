@@ -193,7 +193,7 @@ func (s *Server) serve(req []byte, mac int, q *packet.Header, from request, out 
 		o = Keyed
 	}
 
-	r := s.header(q, from, out)
+	r := s.header(q, from, o, out)
 	switch o {
 	case NTSServed:
 		from.client.facts |= isNTS
@@ -224,7 +224,7 @@ func (s *Server) key(req []byte, mac int) *keys.Key {
 
 // header writes the header of the reply, in interleaved mode if the request asks
 // for it by the letter of RFC 9769 section 2.
-func (s *Server) header(q *packet.Header, from request, out []byte) Reply {
+func (s *Server) header(q *packet.Header, from request, o Outcome, out []byte) Reply {
 	h := s.reply(q, from)
 	if !from.known || !wishes(q, from.now) {
 		h.Put(out)
@@ -235,7 +235,9 @@ func (s *Server) header(q *packet.Header, from request, out []byte) Reply {
 	if ok {
 		h.Origin, h.Transmit = q.Receive, tx
 		from.client.facts |= isInterleaved
-		s.count.Interleaved++
+		if o == Plain {
+			s.count.Interleaved++
+		}
 	}
 	h.Put(out)
 	return Reply{Stamp: h.Receive}
