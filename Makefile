@@ -40,7 +40,7 @@ generated:
 unit:
 	go test -short -p 2 -skip '$(HOST_TESTS)' ./...
 
-TEST_STAGES := static test-host sim vm accept
+TEST_STAGES := static test-host fuzz-short sim vm accept
 
 test: setup-test build ## everything: static checks, all tests as root, simulation, stock kernel, acceptance
 	@rm -f out/tally; failed=; \

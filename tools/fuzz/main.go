@@ -1,0 +1,109 @@
+// Command fuzz runs every fuzz target of the packages named, one after the
+// other, and says what each did. An input that fails is kept where go test puts
+// it, below the package's testdata/fuzz: committed with the cure, it is a
+// regression test from then on.
+//
+//	go run ./tools/fuzz [-time 10m] [-to FILE] [PACKAGE...]
+//
+// Start reading at run; targets.go finds them.
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"regexp"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"komainu/tools/tally/report"
+)
+
+func main() {
+	each := flag.Duration("time", 10*time.Minute, "fuzz each target for so long")
+	to := flag.String("to", "", "append the count, as \"passed failed skipped\", to this file")
+	flag.Parse()
+	patterns := flag.Args()
+	if len(patterns) == 0 {
+		patterns = []string{"./..."}
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
+	defer stop()
+	total, err := run(ctx, os.Stdout, ".", *each, patterns)
+	if err == nil && *to != "" {
+		err = total.AppendTo(*to)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "fuzz:", err)
+		os.Exit(1)
+	}
+	fmt.Println(total)
+	if !total.OK() {
+		os.Exit(1)
+	}
+}
+
+// run fuzzes all targets below dir; an error if there are none, or if ctx ended.
+func run(ctx context.Context, out io.Writer, dir string, each time.Duration, patterns []string) (report.Total, error) {
+	var total report.Total
+	all, err := targets(ctx, dir, patterns)
+	if err != nil {
+		return total, err
+	}
+	if len(all) == 0 {
+		return total, fmt.Errorf("no fuzz target in %q", patterns)
+	}
+	for _, t := range all {
+		said, err := t.fuzz(ctx, dir, each)
+		if ctx.Err() != nil {
+			return total, fmt.Errorf("stopped at %s", t)
+		}
+		total.Packages++
+		if err != nil {
+			total.Failed++
+			fmt.Fprintf(out, "FAIL\t%s: %v\n%s", t, err, said)
+			continue
+		}
+		total.Passed++
+		fmt.Fprintf(out, "ok  \t%s\t%s\n", t, summary(said))
+	}
+	return total, nil
+}
+
+// overtime is for the build, and for an input that takes long.
+const overtime = 5 * time.Minute
+
+// fuzz runs one target and returns what go test says.
+func (t target) fuzz(ctx context.Context, dir string, each time.Duration) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, each+overtime)
+	defer cancel()
+	c := exec.CommandContext(ctx, "go", "test", "-run=^$", "-fuzz=^"+t.name+"$", "-fuzztime="+each.String(), t.pkg)
+	c.Dir = dir
+	// The workers are children of its children.
+	c.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	c.Cancel = func() error { return unix.Kill(-c.Process.Pid, unix.SIGKILL) }
+	c.WaitDelay = 10 * time.Second
+	said, err := c.CombinedOutput()
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = fmt.Errorf("not done after %v", each+overtime)
+	}
+	return said, err
+}
+
+var progress = regexp.MustCompile(`execs: .*`)
+
+// summary is go test's last figures.
+func summary(said []byte) string {
+	all := progress.FindAll(bytes.TrimSpace(said), -1)
+	if len(all) == 0 {
+		return "no figures"
+	}
+	return string(all[len(all)-1])
+}
