@@ -55,8 +55,8 @@ test-host: setup-test build
 
 # Each soak part is a target soak-NAME in a make.mk; results add up in one file.
 soak: ## what needs hours: make soak PART=name
-	@if [ -z "$(PART)" ]; then echo "make soak PART=name, one of:"; \
-	sed -n 's/^soak-\([a-z-]*\):[^#]*## /  \1\t/p' $(MAKEFILE_LIST); exit 2; fi
+	@if [ -z "$(PART)" ]; then echo "PART is missing, one of:"; \
+	sed -n 's/^soak-\([a-z-]*\):[^#]*## /\1\t/p' $(MAKEFILE_LIST) | sort | awk -F'\t' '{ printf "  make soak PART=%-10s %s\n", $$1, $$2 }'; exit 2; fi
 	@mkdir -p out; begin=$$(date +%s); rc=0; $(MAKE) --no-print-directory soak-$(PART) || rc=$$?; \
 	printf '{"part":"%s","commit":"%s","begin":%d,"seconds":%d,"exit":%d}\n' \
 		'$(PART)' "$$(git rev-parse --short HEAD)" $$begin $$(($$(date +%s) - begin)) $$rc >> out/soak.jsonl; exit $$rc
