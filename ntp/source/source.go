@@ -146,7 +146,7 @@ func (s *Source) steady() int8 {
 		return max(s.limits.Min, s.least)
 	}
 	// Short pauses are worth their packets only while the rate is still unknown.
-	least := max(min(s.limits.Min, 1+int8(s.Filter.Samples()/burst)), s.least)
+	least := max(int8(min(int(s.limits.Min), 1+s.Filter.Samples()/burst)), s.least)
 	good := s.Filter.Typical()
 	p := min(max(s.poll+1, least), s.limits.Max)
 	for p > least && s.Filter.Ahead(interval(p)) > good {
