@@ -84,7 +84,7 @@ func (s *Source) Answered(now instant.Instant, r Reply, prior Prior, spread floa
 	switch {
 	case r.Stratum == 0 && r.Kiss == "RATE":
 		s.least = min(max(s.least, s.limits.Min)+1, s.limits.Max)
-		s.burst = 0
+		s.burst, s.failures = 0, 0 // it does answer: no quick retry, which a limited rate would only lengthen
 		s.refuse(now, "ntp-kiss", r.Kiss, spread)
 		return false
 	case r.Stratum == 0 && (r.Kiss == "DENY" || r.Kiss == "RSTR"):
