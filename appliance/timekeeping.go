@@ -201,7 +201,10 @@ func query(ctx context.Context, out io.Writer, d folders, host string, id uint32
 	r, err := ntpquery.Probe(ctx, host, o)
 	var failed *ntpquery.Error
 	if errors.As(err, &failed) {
-		q.Failed = control.Reason{Code: failed.Code, Args: []string{failed.Err.Error()}}
+		q.Failed = control.Reason{Code: failed.Code}
+		if s := failed.Detail(); s != "" {
+			q.Failed.Args = []string{s}
+		}
 	} else if err != nil {
 		return err
 	}
@@ -218,7 +221,7 @@ func query(ctx context.Context, out io.Writer, d folders, host string, id uint32
 		return e
 	}
 	if failed != nil {
-		return errors.New(q.Failed.Code)
+		return errors.New(say.Text(language(), q.Failed.Code))
 	}
 	return nil
 }

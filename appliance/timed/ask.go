@@ -66,7 +66,7 @@ func (d *Daemon) query(ctx context.Context, q timer.Query) {
 	case err == nil:
 		d.tell(ctx, timer.Answer{Source: q.ID, Query: q.Query, Reply: reply})
 	case errors.As(err, &failed):
-		d.tell(ctx, timer.Silence{Source: q.ID, Query: q.Query, Code: failed.Code, Detail: failed.Err.Error()})
+		d.tell(ctx, timer.Silence{Source: q.ID, Query: q.Query, Code: failed.Code, Detail: failed.Detail()})
 	}
 }
 

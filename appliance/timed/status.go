@@ -7,7 +7,6 @@ import (
 
 	"komainu/appliance/control"
 	"komainu/drivers/clock"
-	"komainu/drivers/ntpquery"
 	"komainu/ntp/source"
 	"komainu/ntp/timer"
 	"komainu/ntp/wall"
@@ -72,8 +71,7 @@ func (d *Daemon) source(s timer.SourceView, best int) control.TimeSource {
 // state is the word for a source, and why it isn't used.
 func state(s timer.SourceView, best int) (string, control.Reason) {
 	why := control.Reason{Code: s.Code}
-	switch s.Code {
-	case ntpquery.NTS, ntpquery.BadReply, ntpquery.Kiss: // the others say it all
+	if s.Detail != "" {
 		why.Args = []string{s.Detail}
 	}
 	switch s.State {

@@ -117,6 +117,9 @@ func probe(ctx context.Context, name string, server netip.AddrPort, o Options) (
 		switch reply, err := Query(ctx, t); {
 		case err != nil:
 			failed = err
+			if errors.Is(err, errNoKeys) {
+				return report, err // another exchange would have to wait
+			}
 		case reply.Kiss != "":
 			report.Kiss = reply.Kiss
 		default:
@@ -165,8 +168,12 @@ func (r *Report) take(reply source.Reply) {
 	r.Reference = reference(reply.Stratum, reply.RefID)
 }
 
-// reference is a reference identifier for people (RFC 5905 figure 12).
+// reference is a reference identifier for people (RFC 5905 figure 12); empty for
+// none.
 func reference(stratum uint8, id uint32) string {
+	if id == 0 {
+		return ""
+	}
 	if stratum <= 1 {
 		if letters := packet.Letters(id); letters != "" {
 			return letters

@@ -14,7 +14,7 @@ const resolveTimeout = 10 * time.Second
 
 // Resolve asks the system's resolver for the IPv4 and IPv6 addresses of name,
 // in the resolver's order, each once, and takes at most 10 seconds. An address
-// is its own answer. The error is an *Error with code Unreachable or Timeout.
+// is its own answer. The error is an *Error with code Unresolved or Timeout.
 func Resolve(ctx context.Context, name string) ([]netip.Addr, error) {
 	if addr, err := netip.ParseAddr(name); err == nil {
 		return []netip.Addr{addr.Unmap()}, nil
@@ -23,7 +23,7 @@ func Resolve(ctx context.Context, name string) ([]netip.Addr, error) {
 	defer cancel()
 	found, err := net.DefaultResolver.LookupNetIP(ctx, "ip", name)
 	if err != nil {
-		return nil, &Error{Code: code(err), Server: name, Err: fmt.Errorf("look the name up as /etc/resolv.conf says: %w", err)}
+		return nil, &Error{Code: Unresolved, Server: name, Err: fmt.Errorf("look the name up as /etc/resolv.conf says: %w", err)}
 	}
 	var addrs []netip.Addr
 	for _, a := range found {

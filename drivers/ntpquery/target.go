@@ -47,6 +47,7 @@ const (
 	NTS         = "ntp-nts"         // no key exchange, or answers that its keys don't open
 	BadReply    = "ntp-bad-reply"   // what came is no answer to the question
 	Unreachable = "ntp-unreachable" // no way to the host
+	Unresolved  = "ntp-unresolved"  // the name stands for no address; only of Resolve and Probe
 	Kiss        = "ntp-kiss"        // answers, but not with time; only of Probe
 )
 
@@ -64,6 +65,15 @@ func (e *Error) Error() string {
 
 // Unwrap is what failed.
 func (e *Error) Unwrap() error { return e.Err }
+
+// Detail is what Code doesn't say; empty where it says it all.
+func (e *Error) Detail() string {
+	switch e.Code {
+	case NTS, BadReply, Unresolved, Kiss:
+		return e.Err.Error()
+	}
+	return ""
+}
 
 // code sorts what a socket or the library complains of.
 func code(err error) string {
@@ -100,6 +110,8 @@ func hint(code string) string {
 		return "not an answer to what was asked"
 	case Unreachable:
 		return "no way there: look at addresses, routes and filters"
+	case Unresolved:
+		return "is the name right, and does a name server answer?"
 	case Kiss:
 		return "it asks to be left alone: is this client allowed there, and does it ask too often?"
 	}
