@@ -70,9 +70,12 @@ func (m *model) update(z, noise float64) {
 	kx, kf := m.pxx/s, m.pxf/s
 	m.x += kx * y
 	m.f += kf * y
-	m.pff -= kf * m.pxf
-	m.pxf -= kx * m.pxf
-	m.pxx -= kx * m.pxx
+	// As products, since a difference of what is almost equal would leave
+	// nothing, or less, when a good reply follows great ignorance.
+	pff := m.pff - kf*m.pxf
+	m.pxf *= noise / s
+	m.pxx *= noise / s
+	m.pff = max(pff, m.pxf*m.pxf/m.pxx) // Cauchy-Schwarz
 }
 
 // Filter estimates one server's clock from its replies. It makes use of one
