@@ -90,6 +90,7 @@ type Filter struct {
 	models    [len(wanders)]model
 	delays    [window]float64
 	first     [early]measurement
+	loosened  bool     // the first replies aren't weighed anew: what they said of the phase is past
 	samples   int      // ever
 	outliers  int      // in a row
 	good      wall.Raw // of the last that was none
@@ -116,7 +117,7 @@ func (f *Filter) Add(r Reply, prior Prior) bool {
 	m := measurement{at: at, ahead: source - wall.Time(at), delay: seconds(r.Delay())}
 	f.delays[f.samples%window] = m.delay
 	f.samples++
-	if f.samples > early {
+	if f.samples > early || f.loosened {
 		return f.add(m)
 	}
 	f.first[f.samples-1] = m
@@ -294,6 +295,7 @@ func (f *Filter) Shift(d time.Duration) {
 // Loosen forgets the phase but not the rate: time passed that the oscillator
 // didn't count.
 func (f *Filter) Loosen(sigma float64) {
+	f.loosened = f.samples > 0
 	for i := range f.models {
 		f.models[i].pxx += sigma * sigma
 	}
