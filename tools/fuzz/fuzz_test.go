@@ -66,7 +66,7 @@ func FuzzGood(f *testing.F) {
 	if err != nil || total.Passed != 1 || total.Failed != 1 || total.OK() {
 		t.Errorf("%v, %v", total, err)
 	}
-	for _, want := range []string{"FAIL\texample FuzzBad: ", "too long", "ok  \texample FuzzGood\texecs: "} {
+	for _, want := range []string{"FAIL\texample FuzzBad: ", "too long", "ok  \texample FuzzGood\t", " of new interest"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("%q isn't in what it says:\n%s", want, out.String())
 		}

@@ -9,7 +9,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"flag"
@@ -97,13 +96,14 @@ func (t target) fuzz(ctx context.Context, dir string, each time.Duration) ([]byt
 	return said, err
 }
 
-var progress = regexp.MustCompile(`execs: .*`)
+var progress = regexp.MustCompile(`execs: (\d+) .*new interesting: (\d+)`)
 
 // summary is go test's last figures.
 func summary(said []byte) string {
-	all := progress.FindAll(bytes.TrimSpace(said), -1)
+	all := progress.FindAllSubmatch(said, -1)
 	if len(all) == 0 {
 		return "no figures"
 	}
-	return string(all[len(all)-1])
+	last := all[len(all)-1]
+	return fmt.Sprintf("%s inputs, %s of new interest", last[1], last[2])
 }
