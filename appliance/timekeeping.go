@@ -116,10 +116,7 @@ func (w *wiring) timed(noClock bool) (timed.Config, error) {
 			}
 			return *c, nil
 		}}
-		for _, l := range n.NTS.Listen {
-			offer.Listen = append(offer.Listen, l.String())
-		}
-		offer.Port = n.Listen[0].Port()
+		offer.Listen, offer.Port = n.NTS.Listen, n.Listen[0].Port()
 		cfg.NTS = offer
 	}
 	return cfg, errors.Join(errs...)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +21,7 @@ import (
 
 // NTS is the key exchange for clients (RFC 8915 section 4).
 type NTS struct {
-	Listen []string                        // addresses with TCP port
+	Listen []netip.AddrPort                // addresses with TCP port
 	Port   uint16                          // UDP, of the time server
 	Load   func() (tls.Certificate, error) // reads the certificate; called again and again
 }
@@ -30,11 +31,13 @@ type offering struct {
 	ring      atomic.Pointer[nts.Keyring]
 	exchange  *ntske.Server
 	listeners []net.Listener
+	unsaved   bool            // the cookie keys; set before keepNTS runs, then its own
+	failing   map[string]bool // what keepNTS has complained of
 }
 
 // Timing of the key exchange's upkeep.
 const (
-	upkeepEvery = time.Minute
+	upkeepEvery = 10 * time.Second // a person waits for a new certificate
 	expirySoon  = 14 * 24 * time.Hour
 	cookieForm  = 1 // version of the cookie keys' file
 )
@@ -50,6 +53,7 @@ func (d *Daemon) openNTS(rules *server.Rules) error {
 		return err
 	}
 	d.offering.ring.Store(ring)
+	d.offering.failing = map[string]bool{}
 	rules.NTS = ring
 	certs := ntske.NewCertificates(d.cfg.NTS.Load, time.Now)
 	if err := certs.Reload(); err != nil && !errors.Is(err, ntske.ErrDates) {
@@ -57,9 +61,9 @@ func (d *Daemon) openNTS(rules *server.Rules) error {
 	}
 	d.offering.exchange = &ntske.Server{Certificates: certs, Ring: d.offering.ring.Load, Offer: nts.Offer{Port: d.cfg.NTS.Port}}
 	for _, at := range d.cfg.NTS.Listen {
-		ln, err := net.Listen("tcp", at)
+		ln, err := ntske.Listen(at)
 		if err != nil {
-			return errors.Join(fmt.Errorf("nts: %w", err), d.closeNTS())
+			return errors.Join(err, d.closeNTS())
 		}
 		d.offering.listeners = append(d.offering.listeners, ln)
 	}
@@ -93,10 +97,12 @@ func (d *Daemon) loadRing() (*nts.Keyring, error) {
 	if err != nil {
 		return nil, fmt.Errorf("nts: %w", err)
 	}
-	return ring, d.saveRing(ring)
+	d.offering.unsaved = d.saveRing(ring) != nil // keepNTS says so, and tries again
+	return ring, nil
 }
 
-// saveRing writes the cookie keys, which must be done before they are used.
+// saveRing writes the cookie keys, which is to be done before they are used: else
+// a restart costs all clients a key exchange.
 func (d *Daemon) saveRing(ring *nts.Keyring) error {
 	if err := files.ReplaceJSON(d.path(cookieFile), cookieForm, ring.Keys()); err != nil {
 		return fmt.Errorf("nts: keep the cookie keys: %w", err)
@@ -130,24 +136,43 @@ func (d *Daemon) keepNTS(ctx context.Context) error {
 }
 
 func (d *Daemon) renew() {
-	if now := clock.Read().Wall; d.offering.ring.Load().Due(now) {
-		next, err := d.offering.ring.Load().Rotate(now, random)
-		if err == nil {
-			err = d.saveRing(next)
-		}
-		if err != nil {
-			d.cfg.Log.Error("rotate the cookie keys", "error", err) // the old ones go on
-		} else {
-			d.offering.ring.Store(next)
-			rules := *d.serving.rules.Load()
-			rules.NTS = next
-			d.serving.rules.Store(&rules)
-		}
-	}
+	d.complain("keep the cookie keys", d.renewRing())
 	certs := d.offering.exchange.Certificates
 	err := certs.Reload()
+	d.complain("read the certificate", err)
 	left := time.Until(certs.NotAfter())
 	d.alarm("time-nts-certificate", "", left < 0, err != nil || left < expirySoon)
+}
+
+// renewRing makes a new cookie key when it is time. Where that can't be saved,
+// the old ones go on.
+func (d *Daemon) renewRing() (err error) {
+	now, ring := clock.Read().Wall, d.offering.ring.Load()
+	next := ring
+	if ring.Due(now) {
+		if next, err = ring.Rotate(now, random); err != nil {
+			return err
+		}
+	} else if !d.offering.unsaved {
+		return nil
+	}
+	if err := d.saveRing(next); err != nil {
+		return err
+	}
+	d.offering.unsaved = false
+	d.offering.ring.Store(next)
+	rules := *d.serving.rules.Load()
+	rules.NTS = next
+	d.serving.rules.Store(&rules)
+	return nil
+}
+
+// complain logs what fails once, and again after it was good.
+func (d *Daemon) complain(what string, err error) {
+	if err != nil && !d.offering.failing[what] {
+		d.cfg.Log.Error(what, "error", err)
+	}
+	d.offering.failing[what] = err != nil
 }
 
 // ntsStatus is the key exchange for people and monitoring; nil: not configured.
@@ -156,8 +181,12 @@ func (d *Daemon) ntsStatus() *control.TimeNTSServer {
 		return nil
 	}
 	c := &d.offering.exchange.Counters
+	listen := []string{}
+	for _, at := range d.cfg.NTS.Listen {
+		listen = append(listen, at.String())
+	}
 	keys := d.offering.ring.Load().Keys()
-	return &control.TimeNTSServer{Listen: d.cfg.NTS.Listen, Keys: len(keys), KeyAgeS: clock.Read().Wall.Sub(keys[0].Made).Seconds(),
+	return &control.TimeNTSServer{Listen: listen, Keys: len(keys), KeyAgeS: clock.Read().Wall.Sub(keys[0].Made).Seconds(),
 		Certificate: d.offering.exchange.Certificates.NotAfter(),
 		KE: map[string]uint64{"done": c.Agreed.Load(), "protocol": c.NoProtocol.Load(), "aead": c.NoAEAD.Load(), "record": c.Unrecognised.Load(),
 			"bad-request": c.BadRequest.Load(), "busy": c.Busy.Load() + c.BusyPeer.Load(), "tls": c.TLS.Load(), "slow": c.Slow.Load(), "broken": c.Broken.Load()}}

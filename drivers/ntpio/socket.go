@@ -11,6 +11,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"komainu/drivers/holder"
 )
 
 const (
@@ -55,7 +57,7 @@ func open(e Endpoint, guard *sync.Mutex) (*socket, error) {
 			where += ", interface " + e.Interface
 		}
 		if errors.Is(err, unix.EADDRINUSE) {
-			return nil, fmt.Errorf("%s: the port is taken by %s: stop it or choose another port: %w", where, holder(e.Local), err)
+			return nil, fmt.Errorf("%s: the port is taken by %s: stop it or choose another port: %w", where, holder.Of("udp", e.Local.Port()), err)
 		}
 		return nil, fmt.Errorf("%s: %w", where, err)
 	}
