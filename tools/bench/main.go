@@ -53,6 +53,7 @@ var parts = []part{
 	{"wal", (*bench).wal, ""},
 	{"sim", (*bench).sim, ""},
 	{"ntp", (*bench).ntp, "ntp.json"},
+	{"clock", (*bench).clock, "ntp.json"},
 }
 
 func main() {

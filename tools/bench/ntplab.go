@@ -80,7 +80,8 @@ func (b *bench) ntpLab(ctx context.Context) (l *ntpLab, err error) {
 	}
 	for i := range l.servers {
 		if err := l.await(ctx, &l.servers[i]); err != nil {
-			return nil, err
+			said, _ := os.ReadFile(l.log) // ours; chrony's is not worth showing
+			return nil, fmt.Errorf("%w; our server said: %s", err, said)
 		}
 	}
 	return l, nil
