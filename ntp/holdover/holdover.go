@@ -42,7 +42,7 @@ type Point struct {
 // History is what was learned, oldest first.
 type History struct {
 	Points []Point
-	memo   []float64 // rms error in seconds after 1, 2, 3... slots; for len(Points) points
+	memo   []float64 // largest rms error in seconds within 1, 2, 3... slots
 }
 
 // Add remembers a slot.
@@ -93,8 +93,10 @@ func (h *History) learned(t float64) float64 {
 		return 0
 	}
 	if h.memo == nil {
+		worst := 0.0
 		for n := 1; n <= most; n++ {
-			h.memo = append(h.memo, h.rms(n))
+			worst = max(worst, h.rms(n)) // what went wrong and came back counts: a bound never falls
+			h.memo = append(h.memo, worst)
 		}
 	}
 	at := t / Slot.Seconds()
