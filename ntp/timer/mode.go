@@ -22,12 +22,12 @@ const unheard = 3
 func (t *Timer) judge() {
 	t.candidates() // brings every source's state up to date
 	before := t.mode
+	p := t.followed()
 	switch {
-	case t.followed():
+	case p != nil && t.grade(p) >= 2:
+		t.mode = Orphan
+	case p != nil:
 		t.mode = Synchronised
-		if t.grade(t.peer(t.truth.best)) >= 2 {
-			t.mode = Orphan
-		}
 	case t.truth.known && t.mode != Orphan && t.now.Boot.Sub(t.truth.at) < t.spec.Holdover.Max:
 		t.mode = Holding
 	case t.mode == Starting && (!t.settledOut() || t.truth.known):
@@ -49,19 +49,18 @@ func (t *Timer) judge() {
 	t.publishedAt = 0
 }
 
-// followed says whether a source that counts is still being heard and not in
-// doubt.
-func (t *Timer) followed() bool {
+// followed is a source that counts, is still being heard and not in doubt; nil
+// if there is none.
+func (t *Timer) followed() *peer {
 	if !t.truth.known || t.doubting() {
-		return false
+		return nil
 	}
 	for _, p := range t.peers {
-		if t.truth.weights[p.ID] > 0 && p.state == source.Usable && p.ID != 0 &&
-			t.now.Boot.Sub(t.truth.at) < unheard*p.Poll()+time.Minute {
-			return true
+		if t.truth.weights[p.ID] > 0 && p.state == source.Usable && t.now.Boot.Sub(t.truth.at) < unheard*p.Poll()+time.Minute {
+			return p
 		}
 	}
-	return false
+	return nil
 }
 
 // settledOut says that the first questions have been asked and waited for.
