@@ -103,7 +103,7 @@ func (t *Timer) serve() server.State {
 	age := t.now.Boot.Sub(t.truth.at)
 	following := t.truth.known && t.mode != Starting && t.panics == 0
 	switch {
-	case t.mode == Orphan && (!following || t.truth.stratum <= t.spec.Orphan):
+	case t.mode == Orphan && (!following || t.truth.stratum <= t.spec.Orphan || t.followed() == nil): // we lead
 		s.Leap, s.Stratum, s.RefID, s.Dispersion, s.RefTime = 0, t.spec.Orphan, t.spec.ID, orphanError, t.now.Wall
 		return s
 	case !following || t.mode == Unsynchronised:
