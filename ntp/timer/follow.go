@@ -36,8 +36,11 @@ func (t *Timer) grade(p *peer) int {
 // candidates are the usable sources of the best grade that there is.
 func (t *Timer) candidates() []selection.Candidate {
 	best := 2
-	if t.mode == Holding {
-		best = 0 // our own clock is better than another's holdover
+	switch t.mode {
+	case Synchronised:
+		best = 1 // our own holdover is better than an orphan
+	case Holding:
+		best = 0 // and than another's holdover
 	}
 	for _, p := range t.peers {
 		p.state = p.State(t.now.Boot, t.now.Raw, t.isOwn(p.Last.RefID))

@@ -407,7 +407,31 @@ func TestOrphans(t *testing.T) {
 	w.say("left is %s off, right %s", short(w.boxes[0].error()), short(w.boxes[1].error()))
 	w.say("left is switched off")
 	w.servers[left].silent = "ntp-timeout"
+	wake := w.boxes[0].wake
 	w.boxes[0].wake, w.boxes[0].coming = 0, nil
 	w.run(6 * time.Hour)
+	w.say("left can be reached again")
+	w.servers[left].silent, w.boxes[0].wake = "", wake
+	w.run(3 * time.Hour)
+	w.say("%s returns", a1)
+	w.servers[a1].silent = ""
+	w.run(time.Hour)
 	w.golden("orphans")
+}
+
+// TestUpstreamTurnsOrphan: the only upstream restarts without a source of its
+// own. Our holdover is worth more than what it says then.
+func TestUpstreamTurnsOrphan(t *testing.T) {
+	s := spec(a1)
+	s.Orphan, s.ID, s.Holdover.Max = 12, 0xc0a80101, 3*time.Hour
+	w, _ := followed(t, 2*time.Hour, s)
+	h := w.servers[a1]
+	good := h.is
+	h.is.Stratum, h.is.RefID, h.is.RootDispersion, h.ahead = 12, 0x0a000101, time.Second, 700*time.Millisecond
+	w.say("%s is an orphan now, and 700 ms off", a1)
+	w.run(6 * time.Hour)
+	h.is, h.ahead = good, 0
+	w.say("%s is right again", a1)
+	w.run(2 * time.Hour)
+	w.golden("upstream-turns-orphan")
 }

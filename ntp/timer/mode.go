@@ -55,7 +55,11 @@ func (t *Timer) followed() *peer {
 	if !t.truth.known || t.doubting() {
 		return nil
 	}
+	trusted := t.mode == Synchronised || t.mode == Holding
 	for _, p := range t.peers {
+		if trusted && t.grade(p) >= 2 {
+			continue // it became an orphan since
+		}
 		if t.truth.weights[p.ID] > 0 && p.state == source.Usable && t.now.Boot.Sub(t.truth.at) < unheard*p.Poll()+time.Minute {
 			return p
 		}
