@@ -38,7 +38,9 @@ func (d *Daemon) Status() control.TimeStatus {
 		st.Holdover = &control.Holdover{ForS: v.Age.Seconds(), BoundS: v.Bound.Seconds(), LimitS: d.cfg.Spec.Holdover.Bound.Seconds(),
 			MaxS: d.cfg.Spec.Holdover.Max.Seconds(), LimitAt: time.Unix(0, int64(r.Wall)).Add(v.LimitIn)}
 	}
+	split := slices.ContainsFunc(alarms, func(a control.Alarm) bool { return a.ID == "time-no-majority" })
 	for _, s := range v.Sources {
+		s.False = s.False || split && !s.Combined // each against all others
 		x := d.source(s, v.Best)
 		st.Sources = append(st.Sources, x)
 		if s.ID == v.Best && v.Mode != timer.Unsynchronised {

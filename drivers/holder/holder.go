@@ -10,8 +10,9 @@ import (
 )
 
 // Of names the process that has a port of protocol "udp" or "tcp" in this network
-// namespace: "chronyd (process 123)". It is "another process" where that can't be
-// seen.
+// namespace: "chronyd (process 123)". Of several it is the first that isn't this
+// process, which may have the port on another address. It is "another process"
+// where that can't be seen.
 func Of(protocol string, port uint16) string {
 	var inodes []string
 	for _, table := range []string{protocol, protocol + "6"} {
@@ -28,6 +29,9 @@ func Of(protocol string, port uint16) string {
 				continue
 			}
 			pid := strings.Split(link, "/")[2]
+			if pid == strconv.Itoa(os.Getpid()) {
+				continue
+			}
 			name, err := os.ReadFile("/proc/" + pid + "/comm")
 			if err != nil {
 				continue

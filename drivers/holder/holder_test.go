@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"strings"
+	"os/exec"
 	"testing"
+	"time"
 )
 
+// Another process holds copies of our sockets.
 func TestOf(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -19,12 +21,38 @@ func TestOf(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer p.Close()
-	us := fmt.Sprintf("(process %d)", os.Getpid())
-	if got := Of("tcp", l.Addr().(*net.TCPAddr).AddrPort().Port()); !strings.HasSuffix(got, us) {
-		t.Errorf("TCP: %s", got)
+	var files []*os.File
+	for _, c := range []interface{ File() (*os.File, error) }{l.(*net.TCPListener), p.(*net.UDPConn)} {
+		f, err := c.File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		files = append(files, f)
 	}
-	if got := Of("udp", p.LocalAddr().(*net.UDPAddr).AddrPort().Port()); !strings.HasSuffix(got, us) {
-		t.Errorf("UDP: %s", got)
+	tcp, udp := l.Addr().(*net.TCPAddr).AddrPort().Port(), p.LocalAddr().(*net.UDPAddr).AddrPort().Port()
+	if got := Of("tcp", tcp); got != "another process" {
+		t.Errorf("ours: %s", got)
+	}
+	cat := exec.Command("cat")
+	cat.ExtraFiles = files
+	in, err := cat.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cat.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer cat.Wait() //nolint:errcheck // it ends with its input
+	defer in.Close()
+	want := fmt.Sprintf("cat (process %d)", cat.Process.Pid)
+	for protocol, port := range map[string]uint16{"tcp": tcp, "udp": udp} {
+		got := Of(protocol, port)
+		for begin := time.Now(); got != want && time.Since(begin) < 5*time.Second; got = Of(protocol, port) { // it takes its name late
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s", protocol, got, want)
+		}
 	}
 	if got := Of("udp", 1); got != "another process" {
 		t.Errorf("nobody: %s", got)
