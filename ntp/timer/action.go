@@ -82,6 +82,28 @@ type Done struct {
 	Args []string
 }
 
+// kind is what Failed calls an action that the kernel or the disk may refuse;
+// empty: none may.
+func kind(a Action) string {
+	switch a.(type) {
+	case SetFrequency:
+		return "frequency"
+	case Slew:
+		return "slew"
+	case StepClock:
+		return "step"
+	case SetLeap:
+		return "leap"
+	case SetSync:
+		return "sync"
+	case Save:
+		return "save"
+	case Wake:
+		return "wake"
+	}
+	return ""
+}
+
 func (Wake) action()         {}
 func (Resolve) action()      {}
 func (Query) action()        {}

@@ -61,8 +61,8 @@ func (t *Timer) wrong() alarms {
 	if t.handAt != 0 && t.now.Boot.Sub(t.handAt) < handShown {
 		now[alarmKey{"time-clock-set", ""}] = false
 	}
-	if t.refused != "" {
-		now[alarmKey{"time-adjust-failed", t.refused}] = true
+	for what := range t.refused {
+		now[alarmKey{"time-adjust-failed", what}] = true
 	}
 	if t.listed && t.table.Expired(t.now.Wall) {
 		now[alarmKey{"time-leap-expired", ""}] = false

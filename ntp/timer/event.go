@@ -42,9 +42,9 @@ type Silence struct {
 	Detail string
 }
 
-// Failed says that the kernel refused an adjustment.
+// Failed says that the kernel or the disk refused an action of the last Step.
 type Failed struct {
-	Action string // "frequency", "slew", "step", "leap", "rtc"
+	Action string // "frequency", "slew", "step", "leap", "sync", "save", "wake"
 	Detail string
 }
 

@@ -49,9 +49,9 @@ type Timer struct {
 	clock   discipline.Clock
 	sent    discipline.Correction // what the kernel was told last
 	doubt   doubt
-	rivals  int           // how often in a row another source counted more than the followed one
-	panics  time.Duration // offset that was too large to correct; 0: none
-	refused string        // what the kernel refused last, empty when it obeys
+	rivals  int            // how often in a row another source counted more than the followed one
+	panics  time.Duration  // offset that was too large to correct; 0: none
+	refused map[string]int // kind of action that failed: how often it was tried since
 
 	history holdover.History
 	slot    slot
@@ -110,7 +110,7 @@ const (
 // New returns a timer that has not been started.
 func New(spec Spec) *Timer {
 	return &Timer{spec: spec, random: spec.Seed, upstreams: make([]upstream, len(spec.Upstreams)),
-		alarms: alarms{}, table: leap.Builtin()}
+		refused: map[string]int{}, alarms: alarms{}, table: leap.Builtin()}
 }
 
 // Step takes an event that happened at r and returns what must be done, in
@@ -131,8 +131,10 @@ func (t *Timer) Step(r wall.Reading, ev Event) []Action {
 	case Silence:
 		t.silent(e)
 	case Failed:
-		t.refused = e.Action
-		t.note("note-time-refused", e.Action, e.Detail)
+		if _, before := t.refused[e.Action]; !before {
+			t.note("note-time-refused", e.Action, e.Detail)
+		}
+		t.refused[e.Action] = 0
 	case LeapTable:
 		t.table, t.listed = e.Table, true
 	case Order:
@@ -150,7 +152,21 @@ func (t *Timer) Step(r wall.Reading, ev Event) []Action {
 	return t.out
 }
 
-func (t *Timer) do(a Action) { t.out = append(t.out, a) }
+// do adds an action. What failed is right again when it is tried once more
+// after a try that didn't end in Failed. A step or a leap second isn't tried
+// again by itself; it counts as tried with every new frequency.
+func (t *Timer) do(a Action) {
+	t.out = append(t.out, a)
+	for what, tries := range t.refused {
+		switch k := kind(a); {
+		case k != what && (k != "frequency" || what != "step" && what != "leap"):
+		case tries > 0:
+			delete(t.refused, what)
+		default:
+			t.refused[what]++
+		}
+	}
+}
 
 func (t *Timer) note(code string, args ...string) { t.do(Note{Code: code, Args: args}) }
 
