@@ -19,7 +19,7 @@ type Drift struct {
 // what is not is dropped as a whole.
 func (d Drift) Plausible() bool {
 	ok := func(ppm float64) bool { return ppm >= -discipline.MaxFrequency && ppm <= discipline.MaxFrequency } // not NaN either
-	if !ok(d.Frequency) || !(d.Error > 0 && d.Error <= discipline.MaxFrequency) {
+	if !ok(d.Frequency) || !(d.Error > 0 && d.Error <= discipline.MaxFrequency) || len(d.History) > holdover.Slots {
 		return false
 	}
 	for _, p := range d.History {

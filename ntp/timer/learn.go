@@ -1,6 +1,7 @@
 package timer
 
 import (
+	"slices"
 	"time"
 
 	"komainu/ntp/holdover"
@@ -50,5 +51,5 @@ func (t *Timer) save() {
 		return
 	}
 	t.savedAt = t.now.Boot
-	t.do(Save{Drift{Frequency: t.truth.Rate * 1e6, Error: max(sqrt(t.truth.RateVar)*1e6, 1e-4), At: t.now.Wall, History: t.history.Points}})
+	t.do(Save{Drift{Frequency: t.truth.Rate * 1e6, Error: max(sqrt(t.truth.RateVar)*1e6, 1e-4), At: t.now.Wall, History: slices.Clone(t.history.Points)}}) // written later, beside us
 }
