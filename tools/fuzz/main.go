@@ -61,8 +61,12 @@ func run(ctx context.Context, out io.Writer, dir string, each time.Duration, pat
 	}
 	for _, t := range all {
 		said, err := t.fuzz(ctx, dir, each)
+		figures := summary(said)
 		if ctx.Err() != nil {
 			return total, fmt.Errorf("stopped at %s", t)
+		}
+		if err == nil && figures == "" {
+			err = errors.New("go test fuzzed nothing")
 		}
 		total.Packages++
 		if err != nil {
@@ -71,7 +75,7 @@ func run(ctx context.Context, out io.Writer, dir string, each time.Duration, pat
 			continue
 		}
 		total.Passed++
-		fmt.Fprintf(out, "ok  \t%s\t%s\n", t, summary(said))
+		fmt.Fprintf(out, "ok  \t%s\t%s\n", t, figures)
 	}
 	return total, nil
 }
@@ -98,11 +102,11 @@ func (t target) fuzz(ctx context.Context, dir string, each time.Duration) ([]byt
 
 var progress = regexp.MustCompile(`execs: (\d+) .*new interesting: (\d+)`)
 
-// summary is go test's last figures.
+// summary is go test's last figures; empty: it told none.
 func summary(said []byte) string {
 	all := progress.FindAllSubmatch(said, -1)
 	if len(all) == 0 {
-		return "no figures"
+		return ""
 	}
 	last := all[len(all)-1]
 	return fmt.Sprintf("%s inputs, %s of new interest", last[1], last[2])

@@ -7,21 +7,22 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"go/types"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
+	"strings"
 )
 
 // target is a function for go test -fuzz.
 type target struct{ pkg, name string }
 
 func (t target) String() string { return t.pkg + " " + t.name }
-
-// function is how gofmt writes one.
-var function = regexp.MustCompile(`(?m)^func (Fuzz\w*)\(\w+ \*testing\.F\)`)
 
 // targets finds those of the packages that the patterns name, sorted. Reading
 // the source takes a second; go test -list would build every test.
@@ -44,15 +45,34 @@ func targets(ctx context.Context, dir string, patterns []string) ([]target, erro
 			return nil, fmt.Errorf("what go list says: %w", err)
 		}
 		for _, file := range append(p.TestGoFiles, p.XTestGoFiles...) {
-			text, err := os.ReadFile(filepath.Join(p.Dir, file))
+			names, err := functions(filepath.Join(p.Dir, file))
 			if err != nil {
 				return nil, err
 			}
-			for _, m := range function.FindAllSubmatch(text, -1) {
-				all = append(all, target{p.ImportPath, string(m[1])})
+			for _, name := range names {
+				all = append(all, target{p.ImportPath, name})
 			}
 		}
 	}
 	slices.SortFunc(all, func(a, b target) int { return cmp.Or(cmp.Compare(a.pkg, b.pkg), cmp.Compare(a.name, b.name)) })
 	return all, nil
+}
+
+// functions are the names of a file's fuzz targets: func FuzzName(f *testing.F).
+func functions(file string) ([]string, error) {
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+	if err != nil {
+		return nil, fmt.Errorf("find fuzz targets: %w", err)
+	}
+	var names []string
+	for _, d := range parsed.Decls {
+		f, ok := d.(*ast.FuncDecl)
+		if !ok || f.Recv != nil || !strings.HasPrefix(f.Name.Name, "Fuzz") || f.Type.Params.NumFields() != 1 {
+			continue
+		}
+		if types.ExprString(f.Type.Params.List[0].Type) == "*testing.F" {
+			names = append(names, f.Name.Name)
+		}
+	}
+	return names, nil
 }
