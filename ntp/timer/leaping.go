@@ -44,9 +44,16 @@ func (t *Timer) leap(last wall.Reading, moved time.Duration) bool {
 	by := -time.Duration(l.seconds) * time.Second
 	over := l.at.Add(time.Second)
 	kernel := (moved-by).Abs() < 100*time.Millisecond && last.Wall <= over && t.now.Wall >= l.at.Add(-time.Second)
-	if !kernel && t.now.Wall < over {
-		t.withdrawLeap()
-		return false
+	if !kernel {
+		set := last.Wall >= over || moved != 0 && t.now.Wall >= over || l.at.Sub(t.now.Wall) > time.Duration(day)
+		seconds, told := t.announced(l.at)
+		switch {
+		case set, t.now.Wall < l.at && told && seconds != l.seconds:
+			t.disarm() // the clock was set past it or far back, or nobody says so any more
+			return false
+		case t.now.Wall < over:
+			return false
+		}
 	}
 	for _, p := range t.peers {
 		p.Filter.Shift(by)
@@ -65,16 +72,10 @@ func (t *Timer) leap(last wall.Reading, moved time.Duration) bool {
 	return true
 }
 
-// expectLeap arms a leap second on its day: when the table has it, or most of
-// the sources that count announce it on the last day of a month.
+// expectLeap arms a leap second on its day.
 func (t *Timer) expectLeap() {
 	midnight := t.now.Wall - t.now.Wall%day + day
-	n := 0
-	if at, seconds, ok := t.table.Next(t.now.Wall); ok && at == midnight {
-		n = seconds
-	} else if t.mode == Synchronised && midnight.FirstOfMonth() && t.table.Expired(midnight) {
-		n = int(math.Round(t.truth.leaps * 0.999)) // more than half of them
-	}
+	n, _ := t.announced(midnight)
 	if n == 0 || midnight == t.leaped {
 		return
 	}
@@ -85,17 +86,29 @@ func (t *Timer) expectLeap() {
 	}
 }
 
-// withdrawLeap drops a leap second that the sources announced and no longer do.
-func (t *Timer) withdrawLeap() {
-	l := &t.leaping
-	if at, _, ok := t.table.Next(t.now.Wall); ok && at == l.at {
-		return
+// announced is the leap second right before midnight: what the table has, and
+// when that is too old, what most of the sources that count announce on the
+// last day of a month. Nobody tells of it without both.
+func (t *Timer) announced(midnight wall.Time) (seconds int, told bool) {
+	if at, seconds, ok := t.table.Next(t.now.Wall); ok && at == midnight {
+		return seconds, true
 	}
-	if t.mode == Synchronised && t.truth.leaps == 0 {
-		*l = leaping{}
-		t.publishedAt = 0
-		if !t.spec.NoClock {
-			t.do(SetLeap{})
-		}
+	switch {
+	case !t.table.Expired(midnight):
+		return 0, true
+	case t.mode != Synchronised:
+		return 0, false
+	case !midnight.FirstOfMonth():
+		return 0, true
+	}
+	return int(math.Round(t.truth.leaps * 0.999)), true // more than half of them
+}
+
+// disarm drops a leap second that won't be.
+func (t *Timer) disarm() {
+	t.leaping = leaping{}
+	t.publishedAt = 0
+	if !t.spec.NoClock {
+		t.do(SetLeap{})
 	}
 }
