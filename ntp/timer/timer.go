@@ -224,12 +224,15 @@ func (t *Timer) slept(d time.Duration) {
 	t.clock = discipline.Clock{}
 	t.clock.Moved(t.now)
 	t.clock.SetFrequency(t.sent.Frequency)
+	if !t.spec.NoClock {
+		t.slew(0, 0) // the kernel goes on with what is left, and that is nobody's hand
+	}
 	for _, p := range t.peers {
 		p.Filter.Shift(d)
 		p.Filter.Loosen(1)
 		p.Hurry(t.now.Boot)
 	}
-	t.truth.known, t.mode, t.settled, t.started, t.doubt = false, Starting, false, t.now.Boot, doubt{}
+	t.truth.known, t.mode, t.modeAt, t.settled, t.started, t.doubt, t.panics = false, Starting, t.now.Boot, false, t.now.Boot, doubt{}, 0
 	t.slot = slot{}
 	t.note("note-time-slept", d.Round(time.Second).String())
 }
