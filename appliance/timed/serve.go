@@ -1,14 +1,12 @@
 package timed
 
 import (
-	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -148,12 +146,11 @@ func (d *Daemon) clients(n int) control.TimeClients {
 		return out
 	}
 	var all []server.Client
-	d.socket.Exclusive(func() { all = d.serving.core.AppendClients(make([]server.Client, 0, tableSize)) })
-	out.Total = len(all)
-	slices.SortFunc(all, func(a, b server.Client) int {
-		return cmp.Or(cmp.Compare(b.Requests, a.Requests), a.Addr.Compare(b.Addr))
+	d.socket.Exclusive(func() {
+		all = d.serving.core.Busiest(n)
+		out.Total = int(d.serving.core.Counters().Clients)
 	})
-	for _, c := range all[:min(n, len(all))] {
+	for _, c := range all {
 		x := control.TimeClient{Address: c.Addr.String(), Requests: uint64(c.Requests), Drops: uint64(c.Refused), Interleaved: c.Interleaved, Auth: "none",
 			LastAgeS: out.Time.Sub(time.Unix(0, int64(c.Last))).Seconds()}
 		if c.Requests > 1 {

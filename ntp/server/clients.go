@@ -1,7 +1,9 @@
 package server
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 	"time"
 
 	"komainu/ntp/wall"
@@ -208,15 +210,23 @@ type Client struct {
 	NTS         bool
 }
 
-// AppendClients appends all clients of the table, in no order.
-func (s *Server) AppendClients(dst []Client) []Client {
+// Busiest are the n clients of the table that have asked most, the busiest
+// first; n is at least 1.
+func (s *Server) Busiest(n int) []Client {
+	most := func(a, b Client) int { return cmp.Or(cmp.Compare(b.Requests, a.Requests), a.Addr.Compare(b.Addr)) }
+	room := 2 * min(n, len(s.clients.slots))
+	all := make([]Client, 0, room)
 	for i := range s.clients.sets {
 		for w, k := range s.clients.sets[i].keys {
 			if k == 0 {
 				continue
 			}
+			if len(all) == room {
+				slices.SortFunc(all, most)
+				all = all[:n]
+			}
 			sl := &s.clients.slots[i*ways+w]
-			dst = append(dst, Client{
+			all = append(all, Client{
 				Addr:  netip.AddrFrom16(sl.addr).Unmap(),
 				First: sl.first, Last: sl.last,
 				Requests: sl.requests, Refused: sl.refused, Version: sl.version,
@@ -224,5 +234,6 @@ func (s *Server) AppendClients(dst []Client) []Client {
 			})
 		}
 	}
-	return dst
+	slices.SortFunc(all, most)
+	return all[:min(n, len(all))]
 }

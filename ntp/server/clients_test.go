@@ -50,7 +50,7 @@ func TestTwentyThousandClientsFit(t *testing.T) {
 	if c := w.s.Counters(); c.Clients != 2*half || c.Evicted != 0 {
 		t.Fatalf("%d clients kept, %d lost their place", c.Clients, c.Evicted)
 	}
-	all := w.s.AppendClients(nil)
+	all := w.s.Busiest(1 << 20)
 	v6s := 0
 	for _, c := range all {
 		if c.Requests != 3 || c.Refused != 0 || c.Last.Sub(c.First) != 128*time.Second || c.Version != 4 {
@@ -105,7 +105,7 @@ func TestSpoofedFlood(t *testing.T) {
 		t.Errorf("heap grew by %d octets", grown)
 	}
 	left := 0
-	for _, c := range w.s.AppendClients(nil) {
+	for _, c := range w.s.Busiest(1 << 20) {
 		if c.Addr.Is4() {
 			left++
 		}
@@ -193,7 +193,7 @@ func TestFloodOfOneClient(t *testing.T) {
 	if after.V4[Plain]-before.V4[Plain] < 8 || after.V4[KissRate] == before.V4[KissRate] {
 		t.Errorf("after a pause: %+v", after)
 	}
-	if cs := w.s.AppendClients(nil); len(cs) != 1 || cs[0].Refused < 90_000 || cs[0].Requests != 100_030 {
+	if cs := w.s.Busiest(1 << 20); len(cs) != 1 || cs[0].Refused < 90_000 || cs[0].Requests != 100_030 {
 		t.Errorf("%+v", cs)
 	}
 }
@@ -211,12 +211,27 @@ func TestRegularComesBeforeNewcomer(t *testing.T) {
 		w.ask(v4(1000+i), req)
 	}
 	left := 0
-	for _, c := range w.s.AppendClients(nil) {
+	for _, c := range w.s.Busiest(1 << 20) {
 		if c.Requests == 2 {
 			left++
 		}
 	}
 	if left < 28 {
 		t.Errorf("%d of 30 regular clients left", left)
+	}
+}
+
+func TestBusiest(t *testing.T) {
+	w := hub(t, 1024, 0, 0)
+	for i := range 300 {
+		for range i%100 + 1 {
+			w.ask(v4(i), client(4, 3))
+		}
+	}
+	if cs := w.s.Busiest(4); len(cs) != 4 || cs[0].Requests != 100 || cs[2].Requests != 100 || cs[3].Requests != 99 || cs[0].Addr != v4(99).Addr() {
+		t.Errorf("%+v", cs)
+	}
+	if cs := w.s.Busiest(1000); len(cs) != 300 || cs[299].Requests != 1 {
+		t.Errorf("%d clients, at last %+v", len(cs), cs[len(cs)-1])
 	}
 }

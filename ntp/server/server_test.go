@@ -358,7 +358,7 @@ func TestInterleaved(t *testing.T) {
 	h, _ = ask(hall, packet.Header{Origin: h.Receive, Receive: c2, Transmit: c3})
 	basic("after a step", h, c3)
 	w.s.Sent(12345, w.now) // unknown: nothing happens
-	if cs := w.s.AppendClients(nil); len(cs) != 2 || cs[0].Interleaved == cs[1].Interleaved {
+	if cs := w.s.Busiest(1 << 20); len(cs) != 2 || cs[0].Interleaved == cs[1].Interleaved {
 		t.Errorf("%+v", cs)
 	}
 }
