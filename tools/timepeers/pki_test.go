@@ -66,3 +66,9 @@ func (b *box) certify(a *authority, from, to time.Duration) {
 	b.write(filepath.Join(b.state, "secrets", "nts-cert"), cert, 0o600)
 	b.write(filepath.Join(b.state, "secrets", "nts-key"), key, 0o600)
 }
+
+func (a *authority) pool() *x509.CertPool {
+	p := x509.NewCertPool()
+	p.AddCert(a.cert)
+	return p
+}
