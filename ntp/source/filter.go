@@ -39,6 +39,7 @@ const (
 	floor       = 1e-6  // s: time stamps of a kernel are no better than that
 	outlier     = 5     // standard deviations
 	outliersMax = 4     // in a row: the source or the path has changed
+	rateChange  = 1e-3  // s/s: no clock that counts changes its rate by more
 	memory      = 0.97  // of the models' scores, per sample
 	bestFirst   = 1.25  // sqrt(π/2): see noise
 	early       = 16    // replies that are weighed anew whenever another comes
@@ -146,7 +147,7 @@ func (f *Filter) add(m measurement) bool {
 		if f.outliers++; f.outliers < outliersMax {
 			return false
 		}
-		rate := y / max(seconds(m.at.Sub(f.good)), 1)
+		rate := min(math.Abs(y)/max(seconds(m.at.Sub(f.good)), 1), rateChange)
 		for i := range f.models { // it moved, or its rate changed since then: believe neither
 			f.models[i].pxx += y * y
 			f.models[i].pff += rate * rate
