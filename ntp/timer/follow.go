@@ -12,7 +12,10 @@ import (
 
 func sqrt(x float64) float64 { return math.Sqrt(max(x, 0)) }
 
-func seconds(s float64) time.Duration { return time.Duration(math.Round(s * 1e9)) }
+// seconds is s as a duration, or the longest there is.
+func seconds(s float64) time.Duration {
+	return time.Duration(math.Round(min(max(s, -9e9), 9e9) * 1e9))
+}
 
 // offset is how far true time is ahead of the wall clock now.
 func (t *Timer) offset() time.Duration { return t.truth.TimeAt(t.now.Raw).Sub(t.now.Wall) }

@@ -51,5 +51,8 @@ func (t *Timer) save() {
 		return
 	}
 	t.savedAt = t.now.Boot
-	t.do(Save{Drift{Frequency: t.truth.Rate * 1e6, Error: max(sqrt(t.truth.RateVar)*1e6, 1e-4), At: t.now.Wall, History: slices.Clone(t.history.Points)}}) // written later, beside us
+	d := Drift{Frequency: t.truth.Rate * 1e6, Error: max(sqrt(t.truth.RateVar)*1e6, 1e-4), At: t.now.Wall, History: slices.Clone(t.history.Points)} // written later, beside us
+	if d.Plausible() {
+		t.do(Save{d})
+	}
 }
