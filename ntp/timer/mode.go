@@ -123,7 +123,7 @@ func (t *Timer) serve() server.State {
 	}
 	s.Growth = max((later-now)/publishEvery.Seconds(), 1e-9)
 	if t.mode == Holding && t.bound(age) > t.spec.Holdover.Bound {
-		s.Stratum = t.spec.Holdover.Stratum
+		s.Stratum = max(s.Stratum, t.spec.Holdover.Stratum) // it followed another's holdover
 	}
 	s.Stratum = min(s.Stratum, source.MaxStratum)
 	return s
