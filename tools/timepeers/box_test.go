@@ -312,7 +312,7 @@ func (c *chrony) say(words ...string) string {
 	return string(out)
 }
 
-// fields is the line "Name : value" of ntpdata or tracking.
+// field is the line "Name : value" of ntpdata or tracking.
 func (c *chrony) field(command, name string) string {
 	for line := range strings.Lines(c.say(command)) {
 		if k, v, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(k) == name {
