@@ -18,12 +18,19 @@ func refID(a netip.Addr) uint32 { return packet.RefIDOf(a) }
 // in pauses between queries of its sources.
 const unheard = 3
 
+// far says that our clock is known to be wrong by more than clients follow
+// (RFC 5905 MAXDIST): somebody set it and means it, or it isn't ours to adjust.
+// Many a client looks at no distance, so it is told plainly.
+func (t *Timer) far() bool { return t.truth.known && t.offset().Abs() > source.MaxDistance }
+
 // judge moves between the modes.
 func (t *Timer) judge() {
 	t.candidates() // brings every source's state up to date
 	before := t.mode
 	p := t.followed()
 	switch {
+	case t.far() && t.mode != Starting:
+		t.mode = Unsynchronised
 	case p != nil && t.grade(p) >= 2:
 		t.mode = Orphan
 	case p != nil:

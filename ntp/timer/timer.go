@@ -208,13 +208,16 @@ func (t *Timer) watchClocks(last wall.Reading) {
 	again := t.handAt != 0 && t.now.Boot.Sub(t.handAt) < handAgain
 	t.void()
 	t.handAt = t.now.Boot
+	t.publishedAt = 0 // clients are told at once, and the kernel no longer counts as synchronised
 	if t.leaping.at != 0 {
 		t.do(SetLeap{Seconds: t.leaping.seconds}) // the kernel forgets it when somebody sets the clock
 	}
 	t.note("note-time-set-by-hand", moved.String())
 	if t.truth.known && moved.Abs() > t.spec.StepOver && !again {
 		t.stepClock(-moved) // undoes what isn't ours, corrects nothing
+		return
 	}
+	t.slew(0, 0) // the kernel forgot what was under way
 }
 
 // slept carries on after a suspend: the sources moved on, the oscillator's

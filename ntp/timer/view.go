@@ -15,7 +15,7 @@ type View struct {
 	Since      time.Duration // in Mode
 	State      server.State  // what clients are told
 	Offset     time.Duration // how far our clock must go forward
-	Panic      time.Duration // the offset that isn't corrected; 0: none
+	Panic      time.Duration // the offset that isn't corrected, or for hours to come; 0: none
 	Doubt      time.Duration // what a majority says that our clock excludes; 0: none
 	Frequency  float64       // correction, 1e-6
 	RateSigma  float64       // of what is known of the oscillator, 1e-6; negative: nothing
@@ -57,6 +57,9 @@ func (t *Timer) View(r wall.Reading) View {
 		Mode: t.mode, Since: r.Boot.Sub(t.modeAt), State: t.state, Panic: t.panics, Frequency: t.sent.Frequency,
 		RateSigma: -1, Bound: -1, Age: -1, Learned: t.history.Learned(), SavedAge: r.Boot.Sub(t.savedAt),
 		LeapAt: t.leaping.at, LeapBy: t.leaping.seconds, Table: t.table,
+	}
+	if v.Panic == 0 && t.mode == Unsynchronised && t.far() {
+		v.Panic = t.offset()
 	}
 	if t.doubt.since != 0 {
 		v.Doubt = t.doubt.by
