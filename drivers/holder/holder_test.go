@@ -43,7 +43,7 @@ func TestOf(t *testing.T) {
 	if err := cat.Start(); err != nil {
 		t.Fatal(err)
 	}
-	defer cat.Wait() //nolint:errcheck // it ends with its input
+	defer cat.Wait() // it ends with its input
 	defer in.Close()
 	want := fmt.Sprintf("cat (process %d)", cat.Process.Pid)
 	for protocol, port := range map[string]uint16{"tcp": tcp, "udp": udp} {
