@@ -24,3 +24,20 @@ func TestReplacedWhileNothingIsNew(t *testing.T) {
 	b.names[0] = []string{a2}
 	w.run(6 * time.Hour)
 }
+
+// TestVoidAnswer: the clock was set while a query was under way. Its answer
+// measures nothing, and the server is asked again.
+func TestVoidAnswer(t *testing.T) {
+	w, b := followed(t, time.Hour, spec(a1))
+	w.servers[a1].way = 100 * time.Millisecond
+	for len(b.coming) == 0 {
+		w.run(50 * time.Millisecond)
+	}
+	before := b.timer.View(b.reading()).Sources[0]
+	b.set(-10 * time.Second)
+	w.run(250 * time.Millisecond)
+	after := b.timer.View(b.reading()).Sources[0]
+	if after.Good != before.Good || after.Queries != before.Queries+1 || (after.Offset-before.Offset).Abs() > time.Millisecond {
+		t.Errorf("before %+v, after %+v", before, after)
+	}
+}
