@@ -233,6 +233,8 @@ func (d *Daemon) act(ctx context.Context, a timer.Action) error {
 		return err
 	case timer.SetLeap:
 		return clock.SetLeap(a.Seconds)
+	case timer.SetTAI:
+		return clock.SetTAI(a.Seconds)
 	case timer.SetSync:
 		return clock.SetSync(a.Synced, a.Bound)
 	case timer.Publish:
@@ -260,6 +262,8 @@ func actionName(a timer.Action) string {
 		return "step"
 	case timer.SetLeap:
 		return "leap"
+	case timer.SetTAI:
+		return "tai"
 	case timer.SetSync:
 		return "sync"
 	case timer.Save:

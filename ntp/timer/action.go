@@ -47,6 +47,10 @@ type StepClock struct{ By time.Duration }
 // of this UTC day, or not to (0).
 type SetLeap struct{ Seconds int }
 
+// SetTAI tells the kernel TAI − UTC in seconds (CLOCK_TAI). At a leap second it
+// counts on by itself.
+type SetTAI struct{ Seconds int }
+
 // SetSync tells the kernel whether its clock counts as synchronised, which
 // makes it set the hardware clock every 11 minutes, and how wrong it may be.
 type SetSync struct {
@@ -94,6 +98,8 @@ func kind(a Action) string {
 		return "step"
 	case SetLeap:
 		return "leap"
+	case SetTAI:
+		return "tai"
 	case SetSync:
 		return "sync"
 	case Save:
@@ -112,6 +118,7 @@ func (SetFrequency) action() {}
 func (Slew) action()         {}
 func (StepClock) action()    {}
 func (SetLeap) action()      {}
+func (SetTAI) action()       {}
 func (SetSync) action()      {}
 func (Publish) action()      {}
 func (Save) action()         {}

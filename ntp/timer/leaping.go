@@ -72,6 +72,18 @@ func (t *Timer) leap(last wall.Reading, moved time.Duration) bool {
 	return true
 }
 
+// tellTAI tells the kernel TAI − UTC when both the clock and the list are known
+// to be right. Near a leap second it would be told of the same second twice.
+func (t *Timer) tellTAI() {
+	if t.spec.NoClock || t.mode != Synchronised && t.mode != Holding || t.nearLeap() || t.table.Expired(t.now.Wall) {
+		return
+	}
+	if tai := t.table.At(t.now.Wall); tai != 0 && tai != t.tai {
+		t.tai = tai
+		t.do(SetTAI{Seconds: tai})
+	}
+}
+
 // expectLeap arms a leap second on its day.
 func (t *Timer) expectLeap() {
 	midnight := t.now.Wall - t.now.Wall%day + day

@@ -77,6 +77,8 @@ func (b *box) line(a timer.Action) string {
 		return fmt.Sprintf("kernel: step %s", short(a.By))
 	case timer.SetLeap:
 		return fmt.Sprintf("kernel: leap %+d", a.Seconds)
+	case timer.SetTAI:
+		return fmt.Sprintf("kernel: TAI − UTC %d s", a.Seconds)
 	case timer.SetSync:
 		if !brief || a.Synced != b.told.Synced {
 			return fmt.Sprintf("kernel: synchronised %v, bound %s", a.Synced, short(a.Bound))

@@ -61,6 +61,7 @@ type Timer struct {
 	listed  bool // the table was read, not built in
 	leaping leaping
 	leaped  wall.Time // midnight after the last leap second
+	tai     int       // TAI − UTC that the kernel was told; 0: none
 
 	state       server.State
 	publishedAt instant.Instant
@@ -146,6 +147,7 @@ func (t *Timer) Step(r wall.Reading, ev Event) []Action {
 	t.judge()
 	t.plan()
 	t.learn()
+	t.tellTAI()
 	t.publish()
 	t.raise()
 	t.wake()
