@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 	if len(args) > 0 {
 		if applet := applets[args[0]]; applet != nil {
 			err := applet(ctx, args[1:], out)
-			if err == nil {
+			if err == nil || errors.Is(err, flag.ErrHelp) { // the flags have been printed
 				return 0
 			}
 			var problems config.Problems

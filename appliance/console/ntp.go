@@ -180,10 +180,14 @@ func (p *page) timeStatus(t *control.TimeStatus) {
 	switch {
 	case t.State == "panic":
 		p.add(p.say("label-offset"), p.signed(t.OffsetS))
+	case t.BoundS >= 0 && t.NoClock:
+		p.add(p.say("label-offset"), p.say("clock-measured", p.signed(t.OffsetS)))
 	case t.BoundS >= 0:
 		p.add(p.say("label-offset"), p.say("clock-offset", p.signed(t.OffsetS)))
 	}
-	p.add(p.say("label-drift"), fmt.Sprintf("%+.3f ppm +- %.3f ppm", t.FrequencyPPM, t.FrequencyErrPPM))
+	if t.FrequencyErrPPM >= 0 {
+		p.add(p.say("label-drift"), fmt.Sprintf("%+.3f ppm +- %.3f ppm", t.FrequencyPPM, t.FrequencyErrPPM))
+	}
 	if t.Virtual != "" {
 		p.add(p.say("label-machine"), p.say("clock-virtual", t.Virtual))
 	}
@@ -227,7 +231,11 @@ func (p *page) followed(t *control.TimeStatus) string {
 func (p *page) leap(l *control.TimeLeap) string {
 	s := p.say("leap-no-list")
 	if !l.Expires.IsZero() {
-		s = p.say("leap-list", fmt.Sprint(l.TAI), l.Expires.In(p.Time.Location()).Format(time.DateOnly))
+		code := "leap-list"
+		if l.Expires.Before(p.Time) {
+			code = "leap-list-old"
+		}
+		s = p.say(code, fmt.Sprint(l.TAI), l.Expires.In(p.Time.Location()).Format(time.DateOnly))
 	}
 	what := map[int]string{1: "leap-inserted", -1: "leap-deleted"}[l.Pending]
 	if what == "" {

@@ -34,17 +34,17 @@ type TimeStatus struct {
 	Reasons []Reason `json:"reasons"` // why it isn't "synchronised"; see Explain
 	Advice  Reason   `json:"advice"`  // what the operator can do; empty: nothing
 
-	Leap            int       `json:"leap"`             // RFC 5905: 0 none, 1 the last minute has 61 s, 2 it has 59 s, 3 not synchronised
-	Stratum         int       `json:"stratum"`          // 1..15; 16 not synchronised
-	RefID           string    `json:"ref_id"`           // see RefID
-	Source          string    `json:"source,omitempty"` // name of the followed source
-	OffsetS         float64   `json:"offset_s"`         // estimated error of the clock, still to be slewed; in "panic" the one that isn't corrected
-	FrequencyPPM    float64   `json:"frequency_ppm"`    // correction that the kernel applies
-	FrequencyErrPPM float64   `json:"frequency_error_ppm"`
-	RootDelayS      float64   `json:"root_delay_s"`      // round trip to the primary reference
-	RootDispersionS float64   `json:"root_dispersion_s"` // now
-	BoundS          float64   `json:"bound_s"`           // root distance: true time is no farther from our clock; negative: not known
-	CorrectedAgoS   float64   `json:"corrected_ago_s"`   // age of the last correction
+	Leap            int       `json:"leap"`                // RFC 5905: 0 none, 1 the last minute has 61 s, 2 it has 59 s, 3 not synchronised
+	Stratum         int       `json:"stratum"`             // 1..15; 16 not synchronised
+	RefID           string    `json:"ref_id"`              // see RefID
+	Source          string    `json:"source,omitempty"`    // name of the followed source
+	OffsetS         float64   `json:"offset_s"`            // estimated error of the clock, still to be slewed; in "panic" the one that isn't corrected
+	FrequencyPPM    float64   `json:"frequency_ppm"`       // correction that the kernel applies
+	FrequencyErrPPM float64   `json:"frequency_error_ppm"` // negative: nothing is known
+	RootDelayS      float64   `json:"root_delay_s"`        // round trip to the primary reference
+	RootDispersionS float64   `json:"root_dispersion_s"`   // now
+	BoundS          float64   `json:"bound_s"`             // root distance: true time is no farther from our clock; negative: not known
+	CorrectedAgoS   float64   `json:"corrected_ago_s"`     // age of the last correction
 	Holdover        *Holdover `json:"holdover,omitempty"`
 
 	Virtual    string         `json:"virtual,omitempty"` // the hypervisor, where this is no physical machine (TIM-4)
@@ -117,7 +117,7 @@ type TimeSource struct {
 type TimeServer struct {
 	Listen   []string          `json:"listen"`   // addresses with port; none: serves nobody
 	Requests map[string]uint64 `json:"requests"` // answered, by kind: "plain", "interleaved", "key", "nts"
-	Drops    map[string]uint64 `json:"drops"`    // not answered, or with a kiss, by reason: "denied", "rate", "malformed", "mode", ...
+	Drops    map[string]uint64 `json:"drops"`    // not answered, or with a kiss, by reason: such as "refused", "limited", "malformed", "bad-mode"; server.Outcome names most
 	Stamps   string            `json:"stamps"`   // where receive times come from: "kernel" or "hardware"
 	Clients  int               `json:"clients"`  // remembered
 }

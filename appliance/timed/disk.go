@@ -25,14 +25,10 @@ func (d *disk) put(write func() error) bool {
 	}
 }
 
-// run writes until ctx ends and what was queued by then is written. failed is
-// told of each write that went wrong.
-func (d *disk) run(ctx context.Context, failed func(error)) {
-	do := func(write func() error) {
-		if err := write(); err != nil {
-			failed(err)
-		}
-	}
+// run writes until ctx ends and what was queued by then is written. wrote is
+// told how each write ended.
+func (d *disk) run(ctx context.Context, wrote func(error)) {
+	do := func(write func() error) { wrote(write()) }
 	for {
 		select {
 		case write := <-d.queue:

@@ -55,9 +55,12 @@ type standing struct {
 func (d *Daemon) alarm(id, subject string, critical, raised bool) {
 	key := alarmKey{id, subject}
 	d.mu.Lock()
-	_, was := d.alarms[key]
-	if raised {
-		d.alarms[key] = standing{critical, time.Now()}
+	now, was := d.alarms[key]
+	if !was {
+		now.since = time.Now()
+	}
+	if now.critical = critical; raised {
+		d.alarms[key] = now
 	} else {
 		delete(d.alarms, key)
 	}

@@ -125,6 +125,9 @@ func (d *Daemon) serverStatus() control.TimeServer {
 	st.Requests["plain"] -= c.Interleaved
 	for i, a := range d.socket.Addrs() {
 		st.Listen = append(st.Listen, a.String())
+		if nic, _ := d.socket.Stamping(i); nic != "" {
+			st.Stamps = "hardware"
+		}
 		s, err := d.socket.Stats(i)
 		if err != nil {
 			continue // closed: the daemon is stopping

@@ -23,11 +23,11 @@ func (d *Daemon) Status() control.TimeStatus {
 		Site: d.cfg.Site, Time: time.Unix(0, int64(r.Wall)), UptimeS: time.Since(d.started).Seconds(),
 		State: v.Mode.String(), SinceS: v.Since.Seconds(),
 		Leap: int(v.State.Leap), Stratum: int(v.State.Stratum), RefID: control.RefID(v.State.RefID, v.State.Stratum),
-		OffsetS: v.Offset.Seconds(), FrequencyPPM: v.Frequency, FrequencyErrPPM: max(v.RateSigma, 0),
+		OffsetS: v.Offset.Seconds(), FrequencyPPM: v.Frequency, FrequencyErrPPM: v.RateSigma,
 		RootDelayS: v.State.RootDelay.Seconds(), RootDispersionS: v.State.RootDispersion(r.Wall).Seconds(),
 		BoundS: secondsOr(v.Bound), CorrectedAgoS: secondsOr(v.Age),
 		Virtual: d.virtual, NoClock: d.cfg.Spec.NoClock, MinSources: d.cfg.Spec.MinSources, Alarms: alarms,
-		Drift:     control.TimeDrift{FrequencyPPM: v.Frequency, ErrorPPM: max(v.RateSigma, 0), LearnedS: v.Learned.Seconds(), SavedAgoS: v.SavedAge.Seconds()},
+		Drift:     control.TimeDrift{FrequencyPPM: v.Frequency, ErrorPPM: v.RateSigma, LearnedS: v.Learned.Seconds(), SavedAgoS: v.SavedAge.Seconds()},
 		LeapTable: control.TimeLeap{File: d.cfg.LeapFile, Expires: at(v.Table.Expires), TAI: v.Table.At(r.Wall), Pending: v.LeapBy, At: at(v.LeapAt)},
 		Server:    d.serverStatus(), NTS: d.ntsStatus(),
 	}

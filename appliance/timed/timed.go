@@ -124,7 +124,12 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return d.loop(ctx, started)
 	})
 	d.group.Go(func() error {
-		d.disk.run(writing, func(err error) { cfg.Log.Error("state of the time daemon", "error", err) })
+		d.disk.run(writing, func(err error) {
+			if err != nil {
+				cfg.Log.Error("state of the time daemon", "error", err)
+			}
+			d.alarm("time-state-unwritten", "", false, err != nil)
+		})
 		return nil
 	})
 	d.group.Go(func() error { return d.watchSet(ctx) })
@@ -197,7 +202,7 @@ func (d *Daemon) step(ctx context.Context, ev timer.Event) {
 		for _, a := range todo {
 			if err := d.act(ctx, a); err != nil {
 				d.cfg.Log.Error("time", "action", fmt.Sprintf("%T", a), "error", err)
-				queue = append(queue, timer.Failed{Action: actionName(a), Detail: err.Error()})
+				queue = append(queue, timer.Failed{Action: timer.Kind(a), Detail: err.Error()})
 			}
 		}
 	}
@@ -249,27 +254,6 @@ func (d *Daemon) act(ctx context.Context, a timer.Action) error {
 		d.done(a)
 	}
 	return nil
-}
-
-// actionName is the name of an action that the kernel or the disk may refuse.
-func actionName(a timer.Action) string {
-	switch a.(type) {
-	case timer.SetFrequency:
-		return "frequency"
-	case timer.Slew:
-		return "slew"
-	case timer.StepClock:
-		return "step"
-	case timer.SetLeap:
-		return "leap"
-	case timer.SetTAI:
-		return "tai"
-	case timer.SetSync:
-		return "sync"
-	case timer.Save:
-		return "save"
-	}
-	return "wake"
 }
 
 // resolve looks a name up.

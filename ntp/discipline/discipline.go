@@ -15,7 +15,10 @@ const MaxFrequency = 500
 const maxSlew = 500 * time.Millisecond
 
 // maxConstant is the kernel's (MAXTC).
-const maxConstant = 10
+const (
+	maxConstant = 10
+	slowest     = 4 << maxConstant // the part of a slew that its first second removes at least
+)
 
 // Rules bound the corrections.
 type Rules struct {
@@ -46,7 +49,8 @@ func (r Rules) Correct(offset time.Duration, rate float64, mayStep bool, pause t
 	case !mayStep && offset.Abs() > r.Panic:
 		return Correction{Frequency: c.Frequency, Panic: true}
 	default:
-		c.Slew = min(max(offset, -maxSlew), maxSlew)
+		most := min(maxSlew, time.Duration(r.MaxSlew*1e3*slowest))
+		c.Slew = min(max(offset, -most), most)
 		c.Constant = r.constant(c.Slew, pause)
 	}
 	return c

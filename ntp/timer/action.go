@@ -86,9 +86,9 @@ type Done struct {
 	Args []string
 }
 
-// kind is what Failed calls an action that the kernel or the disk may refuse;
-// empty: none may.
-func kind(a Action) string {
+// Kind is the name of an action that the kernel or the disk may refuse, for
+// Failed; empty for others.
+func Kind(a Action) string {
 	switch a.(type) {
 	case SetFrequency:
 		return "frequency"

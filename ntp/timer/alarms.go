@@ -24,6 +24,7 @@ func (a alarms) has(id, subject string) bool {
 const (
 	limitSoon   = time.Hour // before the bound of a holdover reaches its limit
 	lonelyAfter = time.Minute
+	falseShown  = 10 * time.Minute // after a source has contradicted the majority
 )
 
 // raise tells what has become wrong, and what is right again.
@@ -33,7 +34,7 @@ func (t *Timer) raise() {
 	slices.SortFunc(keys, func(a, b alarmKey) int { return strings.Compare(a.id+" "+a.subject, b.id+" "+b.subject) })
 	for _, k := range slices.Compact(keys) {
 		critical, on := now[k]
-		if _, was := t.alarms[k]; on != was {
+		if before, was := t.alarms[k]; on != was || critical != before {
 			t.do(Alarm{ID: k.id, Subject: k.subject, Critical: critical, Raised: on})
 		}
 	}
@@ -96,7 +97,12 @@ func (t *Timer) judgeSources(now alarms) {
 		now[alarmKey{"time-no-majority", ""}] = true
 	case r.Majority:
 		for _, id := range r.False {
-			now[alarmKey{"time-falseticker", t.peer(id).name}] = false
+			t.peer(id).liedAt = t.now.Boot
+		}
+	}
+	for _, p := range t.peers {
+		if p.liedAt != 0 && t.now.Boot.Sub(p.liedAt) < falseShown {
+			now[alarmKey{"time-falseticker", p.name}] = false
 		}
 	}
 }

@@ -13,10 +13,11 @@ import (
 type peer struct {
 	Server
 	*source.Source
-	name  string
-	query uint64 // under way; 0: none
-	void  bool   // the clock was moved under it
-	state source.State
+	name   string
+	query  uint64 // under way; 0: none
+	void   bool   // the clock was moved under it
+	state  source.State
+	liedAt instant.Instant // when it last contradicted the majority; 0: never
 }
 
 // upstream is where a line of the configuration stands.
@@ -48,9 +49,16 @@ func (t *Timer) resolved(e Resolved) {
 	}
 	u.unresolved, u.failures, u.next = false, 0, 0
 	want := max(spec.Pool, 1)
-	t.peers = slices.DeleteFunc(t.peers, func(p *peer) bool {
-		gone := p.Upstream == e.Upstream && p.state >= source.Silent && !slices.Contains(e.Addrs[:min(want, len(e.Addrs))], p.Addr.Addr())
+	unused := len(e.Addrs)
+	for _, p := range t.peers {
+		if p.Upstream == e.Upstream && slices.Contains(e.Addrs, p.Addr.Addr()) {
+			unused--
+		}
+	}
+	t.peers = slices.DeleteFunc(t.peers, func(p *peer) bool { // another address may do better
+		gone := p.Upstream == e.Upstream && p.state >= source.Silent && unused > 0
 		if gone {
+			unused--
 			t.do(Forget{Source: p.ID})
 		}
 		return gone

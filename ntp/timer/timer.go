@@ -160,7 +160,7 @@ func (t *Timer) Step(r wall.Reading, ev Event) []Action {
 func (t *Timer) do(a Action) {
 	t.out = append(t.out, a)
 	for what, tries := range t.refused {
-		switch k := kind(a); {
+		switch k := Kind(a); {
 		case k != what && (k != "frequency" || what != "step" && what != "leap"):
 		case tries > 0:
 			delete(t.refused, what)
