@@ -11,6 +11,7 @@ VM_PACKAGES += \
 	./drivers/park \
 	./drivers/rtnl \
 	./drivers/sockdiag \
+	./tools/vmclock \
 	./tools/vmtest/selftest \
 
 .PHONY: vm
