@@ -109,7 +109,11 @@ func TestHostKilledCookies(t *testing.T) {
 			continue
 		}
 		b.start()
-		s.await("a new key", func() bool { return b.keys(t, file)[0].ID != newest.ID })
+		// Not by the file, which is written before the key is used.
+		s.await("a new key", func() bool { return b.status().NTS.KeyAgeS < time.Hour.Seconds() })
+		if b.keys(t, file)[0].ID == newest.ID {
+			t.Fatalf("after start %d the key in use isn't in the file", i)
+		}
 		rotated++
 		for range 10 { // until none of the client's eight cookies is of an older key
 			if err := ask(); err != nil {
