@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strings"
@@ -76,7 +77,7 @@ func askTime(ctx context.Context, from *lab.Host, box string) (rep ntpquery.Repo
 		}
 		select {
 		case <-ctx.Done():
-			return rep, fmt.Errorf("%s: not synchronised (stratum %d, leap %d, %v)", box, rep.Stratum, rep.Leap, err)
+			return rep, fmt.Errorf("%s: not synchronised (stratum %d, leap %d): %w", box, rep.Stratum, rep.Leap, errors.Join(ctx.Err(), err))
 		case <-time.After(200 * time.Millisecond): // it answers that it isn't synchronised: nothing to wait on
 		}
 	}
