@@ -121,6 +121,7 @@ var ntp = map[string]row{
 	"time-no-majority":          {"the time sources disagree, without a majority", "時刻源が一致せず、多数決が成立しません"},
 	"time-none":                 {"this box has no time daemon: add [ntp] to its configuration", "本装置に時刻デーモンはありません。設定に [ntp] を追加してください"},
 	"time-nts-certificate":      {"the certificate for NTS ends soon, is out of date or can't be read: renew it", "NTS の証明書の期限が近いか、切れているか、読み取れません。更新してください"},
+	"time-orphan":               {"no true time source: the boxes agree with each other only", "正しい時刻源がなく、装置間で時刻を合わせているだけです"},
 	"time-panic":                {"the clock is too wrong to be corrected without an order: komainu show ntp", "時刻差が過大で、補正は指示待ちです：komainu show ntp"},
 	"time-source-auth":          {"a time source's answers aren't authenticated", "時刻源の応答を認証できません"},
 	"time-source-silent":        {"a time source doesn't answer", "時刻源が応答しません"},

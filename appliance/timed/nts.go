@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net"
 	"net/netip"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,7 @@ type offering struct {
 	ring      atomic.Pointer[nts.Keyring]
 	exchange  *ntske.Server
 	listeners []net.Listener
+	accepted  uint64          // connections when memory was last given back
 	unsaved   bool            // the cookie keys; set before keepNTS runs, then its own
 	failing   map[string]bool // what keepNTS has complained of
 }
@@ -142,6 +144,10 @@ func (d *Daemon) renew() {
 	d.complain("read the certificate", err)
 	left := time.Until(certs.NotAfter())
 	d.alarm("time-nts-certificate", "", left < 0, err != nil || left < expirySoon)
+	if n := d.offering.exchange.Counters.Accepted.Load(); n != d.offering.accepted {
+		d.offering.accepted = n
+		debug.FreeOSMemory() // TLS makes garbage, and time itself none that would collect it
+	}
 }
 
 // renewRing makes a new cookie key when it is time. Where that can't be saved,

@@ -45,7 +45,9 @@ func (t *Timer) wrong() alarms {
 	now := alarms{}
 	age := t.now.Boot.Sub(t.truth.at)
 	switch t.mode {
-	case Unsynchronised, Orphan:
+	case Orphan:
+		now[alarmKey{"time-orphan", ""}] = true
+	case Unsynchronised:
 		now[alarmKey{"time-unsynchronised", ""}] = true
 	case Holding:
 		now[alarmKey{"time-holdover", ""}] = false
