@@ -4,9 +4,9 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -292,12 +292,9 @@ func TestPortTaken(t *testing.T) {
 		if err == nil || !errors.Is(err, unix.EADDRINUSE) {
 			t.Fatal(err)
 		}
-		name, err2 := os.ReadFile("/proc/self/comm")
-		if err2 != nil {
-			t.Fatal(err2)
-		}
-		want := "listen for NTP on address " + taken.Addr().String() + ", UDP port "
-		if got := err.Error(); !strings.HasPrefix(got, want) || !strings.Contains(got, "taken by "+strings.TrimSpace(string(name))+" (process ") {
+		// By whom is drivers/holder's: here it is ourselves, whom it doesn't blame.
+		want := fmt.Sprintf("listen for NTP on address %v, UDP port %d: the port is taken by ", taken.Addr(), taken.Port())
+		if got := err.Error(); !strings.HasPrefix(got, want) {
 			t.Errorf("%q", got)
 		}
 	}
