@@ -209,21 +209,6 @@ func TestLargeTable(t *testing.T) {
 	}
 }
 
-func TestSwapTime(t *testing.T) {
-	f := town(t)
-	f.apply(t, table(steer.DC, 1))
-	best := time.Hour
-	for i := range 20 {
-		start := time.Now()
-		f.apply(t, table([]steer.Target{steer.Local, steer.DC}[i%2], uint16(i+2)))
-		best = min(best, time.Since(start))
-	}
-	t.Logf("best of 20 swaps of a dual-stack service: %v", best)
-	if best > 5*time.Millisecond {
-		t.Errorf("a swap takes %v at best, want about 1 ms", best)
-	}
-}
-
 func TestTablesThatCannotBe(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("nftables needs root")
