@@ -2,8 +2,10 @@ package timed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"komainu/drivers/clock"
 	"komainu/drivers/files"
 	"komainu/ntp/timer"
 )
@@ -44,6 +46,18 @@ func (d *disk) run(ctx context.Context, wrote func(error)) {
 			}
 		}
 	}
+}
+
+// setHardware sets the hardware clock after a step. In between the kernel does,
+// every 11 minutes (timer.SetSync); a box without one needs nothing.
+func (d *Daemon) setHardware() {
+	d.disk.put(func() error {
+		err := clock.SetRTC(clock.RTCDevice, clock.Read().Wall)
+		if errors.Is(err, clock.ErrNoRTC) {
+			return nil
+		}
+		return err
+	})
 }
 
 // saveDrift keeps what the next run can use.

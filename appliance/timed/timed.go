@@ -235,6 +235,9 @@ func (d *Daemon) act(ctx context.Context, a timer.Action) error {
 	case timer.StepClock:
 		err := clock.Step(a.By)
 		d.stepped()
+		if err == nil {
+			d.setHardware()
+		}
 		return err
 	case timer.SetLeap:
 		return clock.SetLeap(a.Seconds)

@@ -5,7 +5,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"sync/atomic"
 	"time"
 )
@@ -24,25 +23,6 @@ type Certificates struct {
 // NewCertificates loads nothing yet: call Reload. now is the wall clock.
 func NewCertificates(load func() (tls.Certificate, error), now func() time.Time) *Certificates {
 	return &Certificates{load: load, now: now}
-}
-
-// LoadPair loads from PEM files: the chain, the server's own certificate first,
-// and its key, which no one but its owner and group may read.
-func LoadPair(certFile, keyFile string) func() (tls.Certificate, error) {
-	return func() (tls.Certificate, error) {
-		st, err := os.Stat(keyFile)
-		if err != nil {
-			return tls.Certificate{}, fmt.Errorf("NTS key of the time server: %w", err)
-		}
-		if mode := st.Mode().Perm(); mode&0o027 != 0 {
-			return tls.Certificate{}, fmt.Errorf("NTS key of the time server: %s has mode %04o, others could use it: chmod 0600 %s", keyFile, mode, keyFile)
-		}
-		c, err := tls.LoadX509KeyPair(certFile, keyFile)
-		if err != nil {
-			return tls.Certificate{}, fmt.Errorf("NTS certificate %s with key %s: %w", certFile, keyFile, err)
-		}
-		return c, nil
-	}
 }
 
 // Reload takes the certificate that is there now. One that can't be read, or is
