@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // What comes from the network or from a person's file is fuzzed.
@@ -65,7 +64,7 @@ func FuzzGood(f *testing.F) {
 		}
 	}
 	var out strings.Builder
-	total, err := run(t.Context(), &out, dir, time.Second, []string{"./..."})
+	total, err := run(t.Context(), &out, dir, budget{inputs: 20000}, []string{"./..."})
 	if err != nil || total.Passed != 1 || total.Failed != 1 || total.OK() {
 		t.Errorf("%v, %v", total, err)
 	}

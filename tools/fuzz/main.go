@@ -3,7 +3,7 @@
 // it, below the package's testdata/fuzz: committed with the cure, it is a
 // regression test from then on.
 //
-//	go run ./tools/fuzz [-time 10m] [-to FILE] [PACKAGE...]
+//	go run ./tools/fuzz [-time 10m | -inputs N] [-to FILE] [PACKAGE...]
 //
 // Start reading at run; targets.go finds them.
 package main
@@ -26,7 +26,9 @@ import (
 )
 
 func main() {
-	each := flag.Duration("time", 10*time.Minute, "fuzz each target for so long")
+	each := budget{}
+	flag.DurationVar(&each.time, "time", 10*time.Minute, "fuzz each target for so long")
+	flag.IntVar(&each.inputs, "inputs", 0, "or with so many inputs, however long that takes")
 	to := flag.String("to", "", "append the count, as \"passed failed skipped\", to this file")
 	flag.Parse()
 	patterns := flag.Args()
@@ -35,7 +37,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGINT, unix.SIGTERM, unix.SIGHUP)
 	defer stop()
-	total, err := run(ctx, os.Stdout, ".", *each, patterns)
+	total, err := run(ctx, os.Stdout, ".", each, patterns)
 	if err == nil && *to != "" {
 		err = total.AppendTo(*to)
 	}
@@ -50,7 +52,7 @@ func main() {
 }
 
 // run fuzzes all targets below dir; an error if there are none, or if ctx ended.
-func run(ctx context.Context, out io.Writer, dir string, each time.Duration, patterns []string) (report.Total, error) {
+func run(ctx context.Context, out io.Writer, dir string, each budget, patterns []string) (report.Total, error) {
 	var total report.Total
 	all, err := targets(ctx, dir, patterns)
 	if err != nil {
@@ -80,12 +82,27 @@ func run(ctx context.Context, out io.Writer, dir string, each time.Duration, pat
 	return total, nil
 }
 
+// budget is how much of each target: a time or, where the result must not
+// depend on the machine's speed, a number of inputs.
+type budget struct {
+	time   time.Duration
+	inputs int // 0: by time
+}
+
+// String is go test's -fuzztime.
+func (b budget) String() string {
+	if b.inputs > 0 {
+		return fmt.Sprintf("%dx", b.inputs)
+	}
+	return b.time.String()
+}
+
 // overtime is for the build, and for an input that takes long.
 const overtime = 5 * time.Minute
 
 // fuzz runs one target and returns what go test says.
-func (t target) fuzz(ctx context.Context, dir string, each time.Duration) ([]byte, error) {
-	ctx, cancel := context.WithTimeout(ctx, each+overtime)
+func (t target) fuzz(ctx context.Context, dir string, each budget) ([]byte, error) {
+	ctx, cancel := context.WithTimeout(ctx, each.time+overtime)
 	defer cancel()
 	c := exec.CommandContext(ctx, "go", "test", "-run=^$", "-fuzz=^"+t.name+"$", "-fuzztime="+each.String(), t.pkg)
 	c.Dir = dir
@@ -95,7 +112,7 @@ func (t target) fuzz(ctx context.Context, dir string, each time.Duration) ([]byt
 	c.WaitDelay = 10 * time.Second
 	said, err := c.CombinedOutput()
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		err = fmt.Errorf("not done after %v", each+overtime)
+		err = fmt.Errorf("not done after %v", each.time+overtime)
 	}
 	return said, err
 }
