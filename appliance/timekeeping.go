@@ -233,9 +233,5 @@ func pool(file string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--ca: %w", err)
 	}
-	p := x509.NewCertPool()
-	if !p.AppendCertsFromPEM(b) {
-		return nil, fmt.Errorf("--ca %s: no certificate in it", file)
-	}
-	return p, nil
+	return authorities(b, file)
 }

@@ -114,8 +114,13 @@ func (w *wiring) authority(ref string) (*x509.CertPool, error) {
 	if err != nil {
 		return nil, err
 	}
+	return authorities(b, ref)
+}
+
+// authorities are the certificates in PEM text, which came from ref.
+func authorities(text []byte, ref string) (*x509.CertPool, error) {
 	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(b) {
+	if !pool.AppendCertsFromPEM(text) {
 		return nil, fmt.Errorf("authority %s: no certificate in it", ref)
 	}
 	return pool, nil

@@ -169,8 +169,6 @@ type TimeQuery struct {
 	RootDelayS      float64 `json:"root_delay_s"`
 	RootDispersionS float64 `json:"root_dispersion_s"`
 	RootDistanceS   float64 `json:"root_dist_s"` // to true time through this server, by this one answer
-	PrecisionS      float64 `json:"precision_s"` // of the server's clock
-	CorrectedAgoS   float64 `json:"corrected_s"` // age of the server's last correction; negative: never
 	Auth            string  `json:"auth"`        // what was asked for: "none", "key" or "nts"
 	AuthOK          bool    `json:"auth_ok"`     // the answer was authenticated
 	Queries         int     `json:"queries"`     // sent

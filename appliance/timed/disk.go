@@ -48,15 +48,15 @@ func (d *disk) run(ctx context.Context, wrote func(error)) {
 	}
 }
 
-// setHardware sets the hardware clock after a step. In between the kernel does,
-// every 11 minutes (timer.SetSync); a box without one needs nothing.
+// setHardware sets the hardware clock after a step, beside the loop. In between
+// the kernel does, every 11 minutes (timer.SetSync), so a failure is logged and
+// no more; a box without one needs nothing.
 func (d *Daemon) setHardware() {
-	d.disk.put(func() error {
-		err := clock.SetRTC(clock.RTCDevice, clock.Read().Wall)
-		if errors.Is(err, clock.ErrNoRTC) {
-			return nil
+	d.group.Go(func() error {
+		if err := clock.SetRTC(clock.RTCDevice, clock.Read().Wall); err != nil && !errors.Is(err, clock.ErrNoRTC) {
+			d.cfg.Log.Error("hardware clock", "error", err)
 		}
-		return err
+		return nil
 	})
 }
 

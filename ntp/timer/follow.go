@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"komainu/ntp/discipline"
+	"komainu/ntp/packet"
 	"komainu/ntp/selection"
 	"komainu/ntp/source"
 )
@@ -150,7 +151,7 @@ func (t *Timer) doubting() bool {
 // adopt takes what the sources say together as the truth.
 func (t *Timer) adopt(r selection.Result) {
 	n := truth{known: t.truth.known, since: t.truth.since, at: t.now.Boot, wall: t.now.Wall, best: t.steady(r), weights: r.Combined}
-	n.At, n.Time, n.PhaseVar = t.now.Raw, t.now.Wall+wallSeconds(r.Offset), r.Sigma*r.Sigma
+	n.At, n.Time, n.PhaseVar = t.now.Raw, t.now.Wall.Add(seconds(r.Offset)), r.Sigma*r.Sigma
 	var rates float64
 	for _, p := range t.peers {
 		w := r.Combined[p.ID]
@@ -165,7 +166,7 @@ func (t *Timer) adopt(r selection.Result) {
 		n.wander = max(n.wander, p.Filter.Wander())
 	}
 	if p := t.peer(n.best); p != nil {
-		n.stratum, n.refID = p.Last.Stratum+1, refID(p.Addr.Addr())
+		n.stratum, n.refID = p.Last.Stratum+1, packet.RefIDOf(p.Addr.Addr())
 	}
 	n.Rate, n.RateVar = n.Rate/rates, 1/rates
 	if !n.known || t.doubt.since != 0 {

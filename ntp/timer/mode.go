@@ -1,18 +1,11 @@
 package timer
 
 import (
-	"net/netip"
 	"time"
 
-	"komainu/ntp/packet"
 	"komainu/ntp/server"
 	"komainu/ntp/source"
-	"komainu/ntp/wall"
 )
-
-func wallSeconds(s float64) wall.Time { return wall.Time(seconds(s)) }
-
-func refID(a netip.Addr) uint32 { return packet.RefIDOf(a) }
 
 // unheard is how long a truth without a new reply still counts as followed,
 // in pauses between queries of its sources.
