@@ -16,6 +16,13 @@ type Unit struct {
 	User  string   `json:"user,omitempty"` // empty: root
 	Dir   string   `json:"dir,omitempty"`
 	Files uint64   `json:"files,omitempty"` // RLIMIT_NOFILE; 0: inherited
+	// Caps are ambient capabilities ("CAP_NET_ADMIN") of a User that isn't root.
+	Caps []string `json:"caps,omitempty"`
+	// Memory (bytes) and Tasks (processes and threads) are the most that the unit
+	// and its children may use together (cgroup v2, memory.max and pids.max);
+	// 0: no limit. Without cgroups, as in the lab, they are ignored.
+	Memory int64 `json:"memory,omitempty"`
+	Tasks  int   `json:"tasks,omitempty"`
 	// Restart: started by itself, and again after an exit, with back-off.
 	// PostgreSQL never is (design: it starts only on the agent's order).
 	Restart     bool           `json:"restart"`

@@ -63,6 +63,15 @@ var rules = []rule{
 		reason: "a driver translates between the kernel or a daemon and a core's values; policy is above it",
 	},
 	{
+		from: []string{"images/"}, deny: []string{"appliance/...", "tools/"},
+		reason: "what the image holds and how it is updated knows nothing of who runs on it",
+	},
+	{
+		from:   []string{"images/layout", "images/trial"},
+		deny:   []string{"drivers/", "log/...", "math/rand/...", "net/...", "os/...", "sync/...", "syscall/...", "golang.org/x/sys/..."},
+		reason: "whether a new image stays is decided from values, and tested without a machine",
+	},
+	{
 		from: []string{"appliance/agent/..."}, deny: []string{"./"}, allow: append([]string{"ntp/instant", "appliance/agent/..."}, domains...),
 		reason: "the agent imports cores only: it runs the same in the simulator, and meets drivers in the shell",
 	},
