@@ -41,12 +41,13 @@ func writeInitramfs(ctx context.Context, name string, k kernel, plan job.Plan) e
 	if err != nil {
 		return err
 	}
+	root := filepath.Join(job.ModuleRoot[1:], k.release)
 	records := []cpio.Record{
 		cpio.CharDev("dev/console", 0o600, 5, 1),
 		cpio.StaticFile("init", string(binary), 0o755),
 		cpio.StaticFile(job.PlanFile[1:], string(text), 0o644),
-		cpio.StaticFile(job.DepFile[1:], string(dep), 0o644),
-		cpio.StaticFile(job.AliasFile[1:], string(bytes.Join(wanted.FindAll(alias, -1), nil)), 0o644),
+		cpio.StaticFile(filepath.Join(root, "modules.dep"), string(dep), 0o644),
+		cpio.StaticFile(filepath.Join(root, "modules.alias"), string(bytes.Join(wanted.FindAll(alias, -1), nil)), 0o644),
 		cpio.Symlink("sbin/modprobe", "/init"),
 	}
 	deps, err := readDeps(k)
@@ -59,7 +60,7 @@ func writeInitramfs(ctx context.Context, name string, k kernel, plan job.Plan) e
 		if err != nil {
 			return err
 		}
-		records = append(records, cpio.StaticFile(filepath.Join(job.ModuleRoot[1:], file), string(body), 0o644))
+		records = append(records, cpio.StaticFile(filepath.Join(root, file), string(body), 0o644))
 	}
 	f, err := os.Create(name)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"komainu/tools/vmtest/modules"
+	"komainu/drivers/kmod"
 )
 
 // kernel is an unpacked Debian kernel package.
@@ -141,7 +141,7 @@ func moduleNames(k kernel) (boot, later []string, err error) {
 	defer builtin.Close()
 	in := make(map[string]bool)
 	for s := bufio.NewScanner(builtin); s.Scan(); {
-		in[modules.Name(s.Text())] = true
+		in[kmod.Name(s.Text())] = true
 	}
 	_, missing := deps.Files(append(append([]string{}, bootModules...), later...)...)
 	for _, name := range missing {
@@ -152,11 +152,11 @@ func moduleNames(k kernel) (boot, later []string, err error) {
 	return bootModules, later, nil
 }
 
-func readDeps(k kernel) (modules.Deps, error) {
+func readDeps(k kernel) (kmod.Deps, error) {
 	f, err := os.Open(filepath.Join(k.modules, "modules.dep"))
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return modules.ReadDeps(f)
+	return kmod.ReadDeps(f)
 }

@@ -15,16 +15,13 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"komainu/drivers/kmod"
 	"komainu/tools/vmtest/job"
 )
 
 func main() {
 	if filepath.Base(os.Args[0]) == "modprobe" {
-		if err := modprobe(os.Args[1:]); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			os.Exit(1)
-		}
-		return
+		os.Exit(kmod.Modprobe(os.Args[1:], moduleRoot(), os.Stderr))
 	}
 	if os.Getpid() != 1 {
 		fmt.Fprintln(os.Stderr, "guest is PID 1 of vmtest's virtual machine, or modprobe there; it does nothing elsewhere")
@@ -52,11 +49,7 @@ func run() error {
 	if err := json.Unmarshal(text, &plan); err != nil {
 		return fmt.Errorf("%s: %w", job.PlanFile, err)
 	}
-	loader, err := newLoader(job.ModuleRoot)
-	if err != nil {
-		return err
-	}
-	if err := loader.load(plan.Boot); err != nil {
+	if err := loadAll(job.ModuleRoot, plan.Release, plan.Boot); err != nil {
 		return err
 	}
 	port, err := openPort()
@@ -72,13 +65,10 @@ func run() error {
 	if err := mountHost(plan); err != nil {
 		return fail(err)
 	}
-	if err := os.Symlink(hostRoot+plan.ModuleDir, moduleLink); err != nil {
+	if err := linkModules(plan); err != nil {
 		return fail(err)
 	}
-	if loader, err = newLoader(moduleLink); err != nil {
-		return fail(err)
-	}
-	if err := loader.load(plan.Modules); err != nil {
+	if err := loadAll(allModules, plan.Release, plan.Modules); err != nil {
 		return fail(err)
 	}
 	if err := loopbackUp(); err != nil {

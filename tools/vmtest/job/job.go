@@ -19,9 +19,7 @@ const Tag = "host"
 // Files of the initramfs.
 const (
 	PlanFile   = "/plan.json"
-	DepFile    = "/modules.dep"
-	AliasFile  = "/modules.alias"
-	ModuleRoot = "/modules" // those that are needed before the host's root is there
+	ModuleRoot = "/modules" // RELEASE with its index, and what is needed before the host's root is there
 )
 
 // Plan is one run of the guest.
