@@ -18,6 +18,7 @@ import (
 	"komainu/drivers/files"
 	"komainu/drivers/postgres"
 	"komainu/drivers/probe"
+	"komainu/netstack/spec"
 )
 
 // wiring turns a configuration into what the shell is told: it resolves
@@ -35,6 +36,11 @@ func wire(d folders) (shell.Config, error) {
 	}
 	w := &wiring{folders: d, file: f, secrets: files.Secrets{Dir: filepath.Join(d.state, "secrets")}}
 	c := shell.Config{Spec: f.Agent(), State: d.state, Run: d.run, Time: f.NTP != nil}
+	for _, i := range f.Interfaces {
+		for _, a := range i.Addresses {
+			c.Addresses = append(c.Addresses, spec.Address{Link: i.On, Prefix: a})
+		}
+	}
 	for _, b := range f.Beats() {
 		key, err := w.secrets.Resolve(b.Key)
 		if err != nil {

@@ -199,14 +199,19 @@ func (k *kernel) routes(want []spec.Route) error {
 	return k.rt.Apply(plan.Diff(plan.Net{Routes: have.Routes}, plan.Net{Routes: want}, nil))
 }
 
-// addresses adds the stable addresses that are missing and tells the
-// neighbours about all of them.
-func (k *kernel) addresses(want []spec.Address) error {
+// own adds the addresses that are missing.
+func (k *kernel) own(want []spec.Address) error {
 	have, err := k.rt.Observe()
 	if err != nil {
 		return err
 	}
-	if err := k.rt.Apply(plan.Diff(plan.Net{Addresses: have.Addresses}, plan.Net{Addresses: want}, nil)); err != nil {
+	return k.rt.Apply(plan.Diff(plan.Net{Addresses: have.Addresses}, plan.Net{Addresses: want}, nil))
+}
+
+// addresses adds the stable addresses that are missing and tells the
+// neighbours about all of them.
+func (k *kernel) addresses(want []spec.Address) error {
+	if err := k.own(want); err != nil {
 		return err
 	}
 	byLink := map[string][]netip.Addr{}

@@ -26,14 +26,16 @@ import (
 	"komainu/drivers/probe"
 	"komainu/drivers/units"
 	"komainu/failover/detect"
+	"komainu/netstack/spec"
 	"komainu/ntp/instant"
 )
 
 // Config is what a box is wired with.
 type Config struct {
 	Spec      agent.Spec
-	State     string // directory of durable state
-	Run       string // directory of sockets; empty after a boot
+	State     string         // directory of durable state
+	Run       string         // directory of sockets; empty after a boot
+	Addresses []spec.Address // of the box's own ports; added before anything listens on them
 	Beats     []beat.PathConfig
 	Orders    *Orders // nil: none
 	Databases []Database
@@ -159,6 +161,9 @@ func (s *Shell) Run(ctx context.Context) (err error) {
 
 // open starts everything that reports events.
 func (s *Shell) open(ctx context.Context, g *errgroup.Group, socket net.Listener) error {
+	if err := s.kernel.own(s.cfg.Addresses); err != nil {
+		return fmt.Errorf("addresses of the box: %w", err)
+	}
 	for _, c := range s.cfg.Beats {
 		sock, err := beat.Open(c)
 		if err != nil {
