@@ -184,6 +184,13 @@ func (w *World) true(ctx context.Context, s lab.Step, from time.Time) error {
 		if st.Databases[0].Ready {
 			return errors.New("the DC's gate is open")
 		}
+		// An order that follows needs the town hall to know it as well.
+		if st, err = w.Status(ctx, w.Hall); err != nil {
+			return err
+		}
+		if d := st.Databases[0].Remote; d.Open || d.AgeS < 0 || d.AgeS > 1 {
+			return fmt.Errorf("the town hall hasn't heard it yet: %+v", d)
+		}
 		return nil
 	}
 	st, err := w.Status(ctx, w.Hall)
