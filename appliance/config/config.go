@@ -36,6 +36,7 @@ type File struct {
 	Orders     Orders
 	Health     Health
 	NTP        *NTP // nil: no time daemon
+	Image      Image
 }
 
 // Load reads and checks the file at path. The error is Problems when the file
@@ -79,7 +80,8 @@ func Parse(name string, data []byte) (*File, Problems) {
 	f.Orders = r.orders(root, f.Site.Role)
 	f.Health = r.health(root)
 	f.NTP = r.ntp(root)
-	r.later(root, "administrator", "bond", "clock", "image", "log", "qos", "snmp", "time", "update", "user", "vlan", "vpn", "wireguard")
+	f.Image = r.image(root)
+	r.later(root, "administrator", "bond", "clock", "log", "qos", "snmp", "time", "update", "user", "vlan", "vpn", "wireguard")
 	r.done(root)
 	r.rules(f)
 	if len(r.problems) > 0 {
