@@ -51,7 +51,7 @@ func Create(w io.Writer, m Manifest, files []Source, key minisign.PrivateKey) er
 	if err != nil {
 		return err
 	}
-	head := append(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32([]byte(magic), uint32(len(text))), uint32(len(signature))), text...) //nolint:gosec // both are bounded
+	head := append(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint32([]byte(magic), uint32(len(text))), uint32(len(signature))), text...) // both are bounded
 	if _, err := w.Write(append(head, signature...)); err != nil {
 		return fmt.Errorf("bundle: write: %w", err)
 	}

@@ -56,7 +56,7 @@ func GenerateKey(dir, name, password string) error {
 }
 
 func create(path string, text []byte, mode fs.FileMode) (err error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode) //nolint:gosec // the user names it
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode) // the user names it
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func create(path string, text []byte, mode fs.FileMode) (err error) {
 // PrivateKey loads a private key; ErrPassword when it is encrypted and
 // password is not the one.
 func PrivateKey(path, password string) (minisign.PrivateKey, error) {
-	text, err := os.ReadFile(path) //nolint:gosec // the user names it
+	text, err := os.ReadFile(path) // the user names it
 	if err != nil {
 		return minisign.PrivateKey{}, fmt.Errorf("private key: %w", err)
 	}

@@ -55,7 +55,7 @@ func Format(w io.WriterAt, p Partition, sector int64, v Volume, files []File) er
 	fat := make([]byte, table*sector)
 	binary.LittleEndian.PutUint32(fat, 0x0ffffff8)
 	binary.LittleEndian.PutUint32(fat[4:], endMark)
-	if err := root.place(fat, &next, uint32(count)+2); err != nil { //nolint:gosec // checked above
+	if err := root.place(fat, &next, uint32(count)+2); err != nil { // checked above
 		return err
 	}
 	at := func(b []byte, sectors int64) error {
@@ -65,7 +65,7 @@ func Format(w io.WriterAt, p Partition, sector int64, v Volume, files []File) er
 		return nil
 	}
 	boot := bootSector(p, sector, table, v)
-	info := infoSector(sector, uint32(count)+2-next, next) //nolint:gosec // checked above
+	info := infoSector(sector, uint32(count)+2-next, next) // checked above
 	for _, piece := range []struct {
 		b       []byte
 		sectors int64
@@ -83,16 +83,16 @@ func Format(w io.WriterAt, p Partition, sector int64, v Volume, files []File) er
 func bootSector(p Partition, sector, table int64, v Volume) []byte {
 	le, b := binary.LittleEndian, make([]byte, sector)
 	copy(b, "\xeb\x58\x90KOMAINU ")
-	le.PutUint16(b[11:], uint16(sector))         //nolint:gosec // 512 or 4096
+	le.PutUint16(b[11:], uint16(sector))         // 512 or 4096
 	b[13] = byte(cluster / sector)               // BPB_SecPerClus
-	le.PutUint16(b[14:], reserved)               //nolint:gosec // BPB_RsvdSecCnt, 32
+	le.PutUint16(b[14:], reserved)               // BPB_RsvdSecCnt, 32
 	b[16] = 2                                    // BPB_NumFATs
 	b[21] = 0xf8                                 // BPB_Media: fixed
 	le.PutUint16(b[24:], 63)                     // BPB_SecPerTrk, BPB_NumHeads: nobody counts so any more
 	le.PutUint16(b[26:], 255)                    //
-	le.PutUint32(b[28:], uint32(p.Start/sector)) //nolint:gosec // BPB_HiddSec
-	le.PutUint32(b[32:], uint32(p.Bytes/sector)) //nolint:gosec // BPB_TotSec32; at most 1 TiB by the clusters
-	le.PutUint32(b[36:], uint32(table))          //nolint:gosec // BPB_FATSz32
+	le.PutUint32(b[28:], uint32(p.Start/sector)) // BPB_HiddSec
+	le.PutUint32(b[32:], uint32(p.Bytes/sector)) // BPB_TotSec32; at most 1 TiB by the clusters
+	le.PutUint32(b[36:], uint32(table))          // BPB_FATSz32
 	le.PutUint32(b[44:], 2)                      // BPB_RootClus
 	le.PutUint16(b[48:], 1)                      // BPB_FSInfo
 	le.PutUint16(b[50:], backup)                 // BPB_BkBootSec
@@ -160,7 +160,7 @@ func (n *node) place(fat []byte, next *uint32, end uint32) error {
 			size += slot * (1 + longSlots(c.name))
 		}
 	}
-	clusters := uint32((size + cluster - 1) / cluster) //nolint:gosec // of 4 GiB at most
+	clusters := uint32((size + cluster - 1) / cluster) // of 4 GiB at most
 	if clusters > end-*next {
 		return fmt.Errorf("%w: the EFI partition is full at %s", ErrTooSmall, n.name)
 	}
@@ -187,7 +187,7 @@ func (n *node) write(parent *node, v Volume, at func(b []byte, cluster uint32) e
 		b = n.folder(parent, v)
 	}
 	if whole := len(b) / cluster * cluster; whole < len(b) { // the last cluster, filled up
-		if err := at(append(b[whole:len(b):len(b)], make([]byte, cluster-len(b)+whole)...), n.first+uint32(whole/cluster)); err != nil { //nolint:gosec // of 4 GiB at most
+		if err := at(append(b[whole:len(b):len(b)], make([]byte, cluster-len(b)+whole)...), n.first+uint32(whole/cluster)); err != nil { // of 4 GiB at most
 			return err
 		}
 		b = b[:whole]
@@ -240,16 +240,16 @@ func entry(name string, attr byte, first uint32, size int, unix int64) []byte {
 	if t.Year() < 1980 || t.Year() > 2107 {
 		t = time.Date(1980, 1, 1, 0, 0, 0, 0, time.UTC)
 	}
-	date := uint16((t.Year()-1980)<<9 | int(t.Month())<<5 | t.Day()) //nolint:gosec // 16 bits by the format
-	clock := uint16(t.Hour()<<11 | t.Minute()<<5 | t.Second()/2)     //nolint:gosec // likewise
+	date := uint16((t.Year()-1980)<<9 | int(t.Month())<<5 | t.Day()) // 16 bits by the format
+	clock := uint16(t.Hour()<<11 | t.Minute()<<5 | t.Second()/2)     // likewise
 	le.PutUint16(b[14:], clock)
 	le.PutUint16(b[16:], date)
 	le.PutUint16(b[18:], date)
-	le.PutUint16(b[20:], uint16(first>>16)) //nolint:gosec // the upper half
+	le.PutUint16(b[20:], uint16(first>>16)) // the upper half
 	le.PutUint16(b[22:], clock)
 	le.PutUint16(b[24:], date)
-	le.PutUint16(b[26:], uint16(first&0xffff)) //nolint:gosec // the lower half
-	le.PutUint32(b[28:], uint32(size))         //nolint:gosec // checked by add
+	le.PutUint16(b[26:], uint16(first&0xffff)) // the lower half
+	le.PutUint32(b[28:], uint32(size))         // checked by add
 	return b
 }
 
@@ -293,7 +293,7 @@ func longName(name, short string) []byte {
 	var b []byte
 	for n := longSlots(name); n > 0; n-- {
 		e := make([]byte, slot)
-		e[0], e[11], e[13] = byte(n), attrLong, sum //nolint:gosec // at most 16 of 13
+		e[0], e[11], e[13] = byte(n), attrLong, sum // at most 16 of 13
 		if len(b) == 0 {
 			e[0] |= 0x40
 		}

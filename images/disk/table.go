@@ -142,7 +142,7 @@ func write(dev Device, g Geometry, id string, parts []Partition) error {
 	for _, p := range parts {
 		t.Partitions = append(t.Partitions, &gpt.Partition{
 			Index: p.Number, Type: gpt.Type(p.Type), Name: p.Name, GUID: p.GUID,
-			Start: uint64(p.Start / g.Sector), End: uint64((p.Start+p.Bytes)/g.Sector - 1), Size: uint64(p.Bytes), //nolint:gosec // positive
+			Start: uint64(p.Start / g.Sector), End: uint64((p.Start+p.Bytes)/g.Sector - 1), Size: uint64(p.Bytes), // positive
 		})
 	}
 	if err := t.Write(dev, g.Bytes); err != nil {
@@ -170,7 +170,7 @@ func list(t *gpt.Table, g Geometry) []Partition {
 	for _, p := range t.Partitions {
 		parts = append(parts, Partition{
 			Number: p.Index, Type: strings.ToUpper(string(p.Type)), Name: p.Name, GUID: strings.ToUpper(p.GUID),
-			Start: int64(p.Start) * g.Sector, Bytes: int64(p.End-p.Start+1) * g.Sector, //nolint:gosec // sectors of a disk
+			Start: int64(p.Start) * g.Sector, Bytes: int64(p.End-p.Start+1) * g.Sector, // sectors of a disk
 		})
 	}
 	return parts

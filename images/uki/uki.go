@@ -102,7 +102,7 @@ func Write(w io.Writer, stub []byte, in Sections) error {
 		h := out[next+i*headerBytes:][:headerBytes]
 		clear(h)
 		copy(h, s.name)
-		size := uint32(len(s.data)) //nolint:gosec // at most 1 GiB
+		size := uint32(len(s.data)) // at most 1 GiB
 		le.PutUint32(h[8:], size)
 		le.PutUint32(h[12:], address)
 		le.PutUint32(h[16:], up(size, file))
@@ -112,7 +112,7 @@ func Write(w io.Writer, stub []byte, in Sections) error {
 		offset += up(size, file)
 		initialized += up(size, file)
 	}
-	le.PutUint16(out[coff+coffSections:], uint16(len(f.Sections)+len(added))) //nolint:gosec // fits the header
+	le.PutUint16(out[coff+coffSections:], uint16(len(f.Sections)+len(added))) // fits the header
 	clear(out[coff+coffSymbols:][:8])
 	le.PutUint32(out[options+optInitData:], initialized)
 	le.PutUint32(out[options+optImageBytes:], up(address, memory))
