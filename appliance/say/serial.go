@@ -1,0 +1,33 @@
+package say
+
+// serial: the process behind a terminal of the box, its banner, login and session.
+var serial = map[string]row{
+	"serial-bye":              {"logged out", "ログアウトしました"},
+	"serial-first":            {"no account exists but {0}: type {0}", "アカウントは {0} のみ作成できます。{0} と入力してください"},
+	"serial-last-first":       {"first start of this box", "本装置の初回起動です"},
+	"serial-last-order":       {"last run: ended by order< ({0})>", "前回の終了：指示による停止<（{0}）>"},
+	"serial-last-panic":       {"last run: the system crashed< ({0})>", "前回の終了：システム異常停止<（{0}）>"},
+	"serial-last-power":       {"last run: ended without notice, by a power cut or the reset button< ({0})>", "前回の終了：予告なし（停電またはリセットボタン）<：{0}>"},
+	"serial-last-trial":       {"last run: the new image was given up< ({0})>", "前回の終了：新しいイメージを断念<（{0}）>"},
+	"serial-last-watchdog":    {"last run: ended by the watchdog< ({0})>", "前回の終了：ウォッチドッグによるリセット<（{0}）>"},
+	"serial-memory-only":      {"the password holds until the box restarts, since the disk takes no file: {0}", "ディスクに保存できないため、パスワードは再起動まで有効です：{0}"},
+	"serial-no-account":       {"NO ACCOUNT YET: whoever sits here now sets the administrator's password. Type {0}", "アカウント未登録：今この端末にいる方が管理者パスワードを設定します。{0} と入力してください"},
+	"serial-no-audit":         {"(not recorded: {0})", "（記録できません：{0}）"},
+	"serial-no-box":           {"PID 1 doesn't answer: nothing is known of image, disk and faults", "PID 1が応答しません。イメージ、ディスク、障害の状態は不明です"},
+	"serial-no-shell":         {"the shell can't be started", "シェルを起動できません"},
+	"serial-password-differs": {"the two differ; nothing was changed", "2回の入力が一致しません。変更していません"},
+	"serial-password-length":  {"a password has {0} to {1} characters; nothing was changed", "パスワードは{0}～{1}文字です。変更していません"},
+	"serial-password-set":     {"password of {0} set", "{0} のパスワードを設定しました"},
+	"serial-rescue":           {"RESCUE: nothing runs but this console. `restart` starts the box as usual", "レスキュー：コンソールのみ稼働中です。restart で通常起動します"},
+	"serial-reset":            {"the administrator's password is lost? Type {0} to set a new one", "管理者パスワードを紛失した場合は {0} と入力して再設定してください"},
+	"serial-trial":            {"a new image is on trial for {0} more< and waits for: {1}>", "新しいイメージを試験運転中（残り{0}）<。待機中：{1}>"},
+	"serial-users-damaged":    {"NOBODY CAN LOG IN: {0} is damaged. Start the rescue entry of the boot menu and type reset-admin here ({1})", "ログインできません：{0} が破損しています。起動メニューからレスキューを起動し、ここで reset-admin と入力してください（{1}）"},
+	"serial-wait":             {"wrong passwords before: the answer takes {0} s", "パスワード誤りのため、{0}秒待ちます"},
+	"serial-wrong":            {"name or password is wrong", "名前またはパスワードが違います"},
+	"usage-administrator":     {"set the administrator's password", "管理者パスワードを設定する"},
+	"usage-console-language":  {"choose the language of this terminal", "この端末の言語を選ぶ"},
+	"usage-exit":              {"log out", "ログアウトする"},
+	"usage-line-long":         {"the line is longer than {0} characters; nothing was done", "行が{0}文字を超えています。実行していません"},
+	"usage-quote":             {"a quote isn't closed", "引用符が閉じていません"},
+	"usage-shell":             {"emergency shell on this terminal", "この端末で緊急用シェルを起動する"},
+}
