@@ -2,6 +2,7 @@ package serial
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -14,48 +15,43 @@ import (
 // administrator's password.
 const resetName = "reset-admin"
 
-// login asks for name and password until they are right. It gives nil when the
-// person has to begin again, and otherwise the line's error.
-func (c *seat) login(ctx context.Context, s *console.Screen, rescue bool) (*account, error) {
+// login asks once for name and password. It gives nil when they are wrong, and
+// again when there was no name: somebody pressed Enter to see the banner.
+func (c *seat) login(ctx context.Context, s *console.Screen, rescue bool) (who *account, again bool, err error) {
 	all, err := c.users()
-	if err != nil {
-		if err := c.tell(s, "serial-users-damaged", usersFile(c.State), err.Error()); err != nil {
-			return nil, err
-		}
-	}
 	first := err == nil && len(all.Users) == 0
-	switch {
-	case first:
-		err = c.tell(s, "serial-no-account", adminName)
-	case rescue:
-		err = c.tell(s, "serial-reset", resetName)
-	default:
-		err = nil
-	}
+	var hints []error
 	if err != nil {
-		return nil, err
+		hints = append(hints, c.tell(s, "serial-users-damaged", usersFile(c.State), err.Error()))
+	}
+	if first {
+		hints = append(hints, c.tell(s, "serial-no-account", adminName))
+	} else if rescue {
+		hints = append(hints, c.tell(s, "serial-reset", resetName))
+	}
+	if err := errors.Join(hints...); err != nil {
+		return nil, false, err
 	}
 	name, err := s.Line(ctx, "login: ", nil)
-	if err != nil || name == "" {
-		return nil, err
-	}
-	if first && name == adminName {
-		return c.newPassword(ctx, s, &users{}, "ok")
-	}
-	if rescue && name == resetName {
+	switch {
+	case err != nil || name == "":
+		return nil, true, err
+	case first && name == adminName:
+		who, err = c.newPassword(ctx, s, all, "ok")
+	case first:
+		err = c.tell(s, "serial-first", adminName)
+	case rescue && name == resetName:
 		if all == nil {
 			all = &users{} // the damaged file is replaced
 		}
-		return c.newPassword(ctx, s, all, "reset")
+		who, err = c.newPassword(ctx, s, all, "reset")
+	default:
+		var password string
+		if password, err = s.Password(ctx, "password: "); err == nil {
+			who, err = c.check(ctx, s, all, name, password)
+		}
 	}
-	if first {
-		return nil, c.tell(s, "serial-first", adminName)
-	}
-	password, err := s.Password(ctx, "password: ")
-	if err != nil {
-		return nil, err
-	}
-	return c.check(ctx, s, all, name, password)
+	return who, false, err
 }
 
 // check answers after the delay that wrong passwords have earned, so that

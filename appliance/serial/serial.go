@@ -55,6 +55,7 @@ func Terminals() ([]string, error) { return uart.List() }
 type seat struct {
 	Options
 	path    string
+	most    time.Duration // writeMost
 	line    *line
 	disk    *disk
 	guard   guard
@@ -74,8 +75,9 @@ type settings struct {
 const settingsVersion = 1
 
 // Main serves one terminal until ctx ends (nil) or the terminal is gone (error).
-func Main(ctx context.Context, o Options) error {
-	c := newSeat(o)
+func Main(ctx context.Context, o Options) error { return newSeat(o).serve(ctx) }
+
+func (c *seat) serve(ctx context.Context) error {
 	if s, err := onDisk(c.disk, c.readSettings); err == nil { // else as from the factory: the search finds the speed
 		c.saved = s
 	}
@@ -83,7 +85,7 @@ func Main(ctx context.Context, o Options) error {
 	if err != nil {
 		return err
 	}
-	c.line = &line{port: port, search: uart.Search{Speed: c.saved.Speed}, now: c.Now, most: writeMost}
+	c.line = &line{port: port, search: uart.Search{Speed: c.saved.Speed}, now: c.Now, most: c.most}
 	for err == nil && ctx.Err() == nil {
 		err = c.visit(ctx)
 		switch {
@@ -118,7 +120,7 @@ func newSeat(o Options) *seat {
 		path = filepath.Join("/dev", path)
 	}
 	o.TTY = strings.TrimPrefix(path, "/dev/")
-	return &seat{Options: o, path: path, disk: newDisk(), guard: guard{}, saved: settings{Speed: speedFirst}}
+	return &seat{Options: o, path: path, most: writeMost, disk: newDisk(), guard: guard{}, saved: settings{Speed: speedFirst}}
 }
 
 func wait(ctx context.Context, d time.Duration) bool {
@@ -156,9 +158,13 @@ func (c *seat) visit(ctx context.Context) error {
 			return err
 		}
 	}
-	who, err := c.login(ctx, screen, box != nil && box.Rescue)
-	if err != nil || who == nil {
-		return err
+	var who *account
+	for who == nil {
+		var again bool
+		var err error
+		if who, again, err = c.login(ctx, screen, box != nil && box.Rescue); err != nil || again {
+			return err
+		}
 	}
 	s := &console.Session{
 		Console: console.Console{Run: c.Run, Lang: c.lang(), User: who.Name},
@@ -173,7 +179,7 @@ func (c *seat) visit(ctx context.Context) error {
 	c.keep(settings{c.line.search.Speed, c.saved.Lang}) // somebody could read and type at this speed
 	c.session = s
 	defer func() { c.session = nil }()
-	err = s.Loop(ctx)
+	err := s.Loop(ctx)
 	if s.Lang != c.lang() {
 		c.keep(settings{c.line.search.Speed, s.Lang})
 	}
