@@ -63,8 +63,9 @@ type Manifest struct {
 	Kind    string         `json:"kind"`              // KindImage or KindSite
 	Version layout.Version `json:"version,omitempty"` // of the image
 	Machine string         `json:"machine,omitempty"` // layout.Machine that the image runs on
-	// Floor is the oldest version that a box may still start once it has
-	// accepted this one; the box keeps the highest it has seen.
+	// Floor is the oldest version that a box still installs once it has accepted
+	// this one ("0" for any); the box keeps the highest it has seen. It doesn't
+	// bind a return to an image that is still on the EFI partition.
 	Floor layout.Version `json:"floor,omitempty"`
 	Site  string         `json:"site,omitempty"` // the site's name, as in its configuration
 	Unix  int64          `json:"unix"`           // when it was made, s since 1970
