@@ -38,7 +38,9 @@ type Options struct {
 	NICs   []NIC // on the PCI addresses 10.0, 11.0, ... (hexadecimal)
 	// Watchdog is an i6300esb, which resets the machine.
 	Watchdog bool
-	Clock    time.Time // of the hardware clock at each start; zero: the true time
+	// Clock is what the hardware clock says at each start; zero: the true time.
+	// Of the year the firmware keeps two digits and takes them for 20YY.
+	Clock time.Time
 	// Serial lines: one unless none is asked for.
 	NoSerial, SecondSerial bool
 }

@@ -1,6 +1,7 @@
 package boxes
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -43,7 +44,7 @@ func newConsole(name string) (*Console, error) {
 		return nil, fmt.Errorf("keep what a console says: %w", err)
 	}
 	return &Console{
-		Prompt:         regexp.MustCompile(`(?m)^\S*[>#$] \z`),
+		Prompt:         regexp.MustCompile(`(?m)^\S+[>#$] \z`),
 		LoginPrompt:    regexp.MustCompile(`(?i)login: *\z`),
 		PasswordPrompt: regexp.MustCompile(`(?i)password: *\z`),
 		file:           f, over: true, changed: make(chan struct{}),
@@ -75,7 +76,9 @@ func (c *Console) add(p []byte, end error) {
 	if werr != nil {
 		c.text = fmt.Appendf(c.text, "\n[not kept: %v]\n", werr)
 	}
-	c.text = c.strip.append(c.text, p)
+	var kept int
+	c.text, kept = c.strip.append(c.text, p)
+	c.from = min(c.from, kept)
 	if over := len(c.text) - keepText; over > keepText/4 {
 		c.text = append([]byte(nil), c.text[over:]...)
 		c.from = max(0, c.from-over)
@@ -180,36 +183,67 @@ func (c *Console) Login(ctx context.Context, name, password string) error {
 	return err
 }
 
+// more is what a pager says at the end of a page.
+const more = "--More--"
+
 // Do runs a command of a machine that waits at its prompt, and returns what it
-// printed: the lines between the echo and the next prompt.
+// printed, with all its pages: the lines between the echo and the next prompt.
 func (c *Console) Do(ctx context.Context, command string) (string, error) {
 	if err := c.Send(command); err != nil {
 		return "", err
 	}
-	if _, err := c.Expect(ctx, regexp.MustCompile(regexp.QuoteMeta(command)+`\n`)); err != nil {
+	// The echo of a long command goes on in the next line.
+	var echo strings.Builder
+	for _, r := range command {
+		echo.WriteString(regexp.QuoteMeta(string(r)) + `\n?`)
+	}
+	if _, err := c.Expect(ctx, regexp.MustCompile(echo.String()+`\n`)); err != nil {
 		return "", err
 	}
-	out, _, err := c.until(ctx, c.Prompt)
-	return out, err
+	end := regexp.MustCompile(`(?:` + c.Prompt.String() + `)|` + more + `\z`)
+	var out strings.Builder
+	for {
+		before, match, err := c.until(ctx, end)
+		out.WriteString(before)
+		if err != nil || match[0] != more {
+			return out.String(), err
+		}
+		if err := c.Type(" "); err != nil {
+			return out.String(), err
+		}
+	}
 }
 
 // close lets the file go.
 func (c *Console) close() error { return c.file.Close() }
 
 // stripper takes out what moves cursors and sets colours (ECMA-48): escape
-// sequences, and control characters but the line feed and the tab. Sequences may
-// be cut anywhere between two reads.
-type stripper struct{ state byte }
+// sequences, and control characters but the line feed and the tab. A carriage
+// return without a line feed begins the line anew. Sequences may be cut anywhere
+// between two reads.
+type stripper struct {
+	state byte // what kind of sequence this is in; 0: none
+	cr    bool // the last character was a carriage return
+}
 
-func (s *stripper) append(to, p []byte) []byte {
+// append returns the longer text, and how much of what was there still is.
+func (s *stripper) append(to, p []byte) (text []byte, kept int) {
 	const esc, bel = 0x1b, 0x07
+	kept = len(to)
 	for _, b := range p {
 		switch s.state {
 		case 0:
 			switch {
 			case b == esc:
 				s.state = esc
+			case b == '\r':
+				s.cr = true
 			case b == '\n' || b == '\t' || b >= ' ' && b != 0x7f:
+				if s.cr && b != '\n' {
+					to = to[:bytes.LastIndexByte(to, '\n')+1]
+					kept = min(kept, len(to))
+				}
+				s.cr = false
 				to = append(to, b)
 			}
 		case esc: // the kind of sequence
@@ -235,5 +269,5 @@ func (s *stripper) append(to, p []byte) []byte {
 			s.state = 0
 		}
 	}
-	return to
+	return to, kept
 }

@@ -49,16 +49,17 @@ func TestDoReturnsWhatStandsBetweenPrompts(t *testing.T) {
 	c, machine := cable(t)
 	go func() {
 		say(t, machine, "\x1b[2J\x1b[1;31mBdsDxe\x1b[0m: starting\r\nlogin: ")
-		for _, answer := range []string{"root\r\nPassword: ", "\r\nbox> ", "show \x1b]0;title\x07box\r\nmodel x\r\n> is no prompt\r\nbo", "next\r\nok\r\nbox> "} {
+		for _, answer := range []string{"root\r\nPassword: ", "\r\nbox> ", "show \x1b]0;title\x07box\r\nmodel x\r\n> is no prompt\r\nbo", "a long\r\n one\r\nok\r\n--More--", "\r        \rmore\r\n--More--", "\r        \rbox> "} {
 			buf := make([]byte, 100)
 			if _, err := machine.Read(buf); err != nil {
 				t.Error(err)
 				return
 			}
 			say(t, machine, answer)
-			if strings.HasSuffix(answer, "bo") {
-				say(t, machine, "x> ")
+			if !strings.HasSuffix(answer, "bo") {
+				continue
 			}
+			say(t, machine, "x> ")
 		}
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
@@ -66,7 +67,7 @@ func TestDoReturnsWhatStandsBetweenPrompts(t *testing.T) {
 	if err := c.Login(ctx, "root", "secret"); err != nil {
 		t.Fatal(err)
 	}
-	for _, x := range []struct{ ask, want string }{{"show box", "model x\n> is no prompt\n"}, {"next", "ok\n"}} {
+	for _, x := range []struct{ ask, want string }{{"show box", "model x\n> is no prompt\n"}, {"a long one", "ok\nmore\n"}} {
 		got, err := c.Do(ctx, x.ask)
 		if err != nil {
 			t.Fatal(err)

@@ -26,12 +26,12 @@ const stub = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 // trivialBuild is what a trivial image says about itself.
 var trivialBuild = layout.Build{Version: "1", Machine: layout.Machine}
 
-// drivers of a trivial image that is to have disks and networks.
-var drivers = []string{"virtio_pci", "virtio_blk", "virtio_net"}
+// drivers of a trivial image that is to be more than measured.
+var drivers = []string{"virtio_pci", "virtio_blk", "virtio_net", "i6300esb"}
 
 // Trivial writes a unified kernel image that holds Debian's kernel and a PID 1
 // that only answers on the console (tools/boxes/trivial): what the real image's
-// start is compared with. With drivers it also has disks and network cards. The
+// start is compared with. With drivers it also has virtio's disks and network cards, and the watchdog. The
 // kernel is the one that tools/vmtest has fetched.
 func Trivial(ctx context.Context, name string, withDrivers bool) error {
 	if err := trivial(ctx, name, withDrivers); err != nil {

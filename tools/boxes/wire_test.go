@@ -28,7 +28,7 @@ func TestWireAnswersForNeighbours(t *testing.T) {
 		{"who has", arp("0a140702", "0a140701"), "", "020000000001020000000002" + "0806" + "0001080006040002" + "020000000002" + "0a140701" + "020000000001" + "0a140702"},
 		{"announces itself", arp("0a140702", "0a140702"), "", ""},
 		{"probes its address", arp("00000000", "0a140702"), "", ""},
-		{"solicits", solicit(box6, peer6), "", "020000000001020000000002" + "86dd" + "6000000000203aff" + peer6 + box6 + "8800" + "9a90" + "60000000" + peer6 + "0201020000000002"},
+		{"solicits", solicit(box6, peer6), "", "020000000001020000000002" + "86dd" + "6000000000203aff" + peer6 + box6 + "8800" + "0000" + "60000000" + peer6 + "0201020000000002"},
 		{"checks its own address", solicit(none6, box6), "", ""},
 		{"padded v4", unhex(t, "020000000002020000000001"+"0800"+"45000014000000004001000001020304"+"05060708"+"000000000000"), "4500001400000000400100000102030405060708", ""},
 		{"short v4", unhex(t, "020000000002020000000001"+"0800"+"4500"), "", ""},
@@ -42,7 +42,7 @@ func TestWireAnswersForNeighbours(t *testing.T) {
 		}
 		if c.name == "solicits" {
 			checksum(t, reply[frameHeader:])
-			reply, c.reply = append(reply[:56:56], reply[58:]...), c.reply[:112]+c.reply[116:]
+			reply[frameHeader+42], reply[frameHeader+43] = 0, 0
 		}
 		if !bytes.Equal(reply, unhex(t, c.reply)) {
 			t.Errorf("%s: to the box %x, want %s", c.name, reply, c.reply)

@@ -8,6 +8,8 @@
 //	put DISK OFFSET WORD   writes a sector that begins with WORD
 //	sync DISK              flushes the disk's cache
 //	get DISK OFFSET        prints the word at the beginning of a sector
+//	date                   prints the time of the hardware clock
+//	watch SECONDS          starts the watchdog and never feeds it
 //	memory                 prints the memory in use, in KiB
 //	off, reboot
 //
@@ -26,12 +28,13 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jsimonetti/rtnetlink/v2"
 	"golang.org/x/sys/unix"
 )
 
-// Ready is the line that says that PID 1 runs.
+// ready is the line that says that PID 1 runs.
 const ready = "trivial: ready"
 
 func main() {
@@ -105,6 +108,11 @@ func run(w []string) error {
 	switch {
 	case w[0] == "address" && len(w) == 3:
 		return address(w[1], w[2])
+	case w[0] == "date" && len(w) == 1:
+		fmt.Println(time.Now().UTC().Format(time.DateTime))
+		return nil
+	case w[0] == "watch" && len(w) == 2:
+		return watch(w[1])
 	case w[0] == "memory" && len(w) == 1:
 		return memory()
 	case w[0] == "put" && len(w) == 4:
@@ -167,8 +175,8 @@ func address(link, prefix string) error {
 	})
 }
 
-// sector runs f on a disk without the kernel's cache in between but for O_DIRECT,
-// which would want aligned memory: writes go through, flushes are f's.
+// sector runs f on a disk. Closing it writes the kernel's cache out, but does not
+// flush the disk's.
 func sector(disk, offset string, f func(*os.File, int64) error) error {
 	off, err := strconv.ParseInt(offset, 10, 64)
 	if err != nil {
@@ -179,6 +187,19 @@ func sector(disk, offset string, f func(*os.File, int64) error) error {
 		return err
 	}
 	return errors.Join(f(d, off), d.Close())
+}
+
+// watch leaves the watchdog open (Documentation/watchdog/watchdog-api.rst).
+func watch(seconds string) error {
+	n, err := strconv.Atoi(seconds)
+	if err != nil {
+		return err
+	}
+	fd, err := unix.Open("/dev/watchdog", unix.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return unix.IoctlSetPointerInt(fd, unix.WDIOC_SETTIMEOUT, n)
 }
 
 func memory() error {
