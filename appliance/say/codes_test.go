@@ -18,7 +18,7 @@ import (
 // Where codes are made, and which literals there are none although they look
 // like one.
 var (
-	sources = []string{"appliance", "appliance/agent", "appliance/config", "appliance/console", "appliance/control", "appliance/pid1", "appliance/serial", "appliance/shell",
+	sources = []string{"appliance", "appliance/agent", "appliance/config", "appliance/console", "appliance/control", "appliance/pid1", "appliance/serial", "appliance/shell", "appliance/update", "images/trial",
 		"failover/detect", "failover/machine", "failover/standby", "netstack/steer", "drivers/files", "drivers/postgres", "drivers/probe"}
 	// Of time, whose cores hold many words with hyphens, only these are codes.
 	timing    = []string{"appliance/timed", "drivers/clock", "drivers/ntpio", "ntp/discipline", "ntp/leap", "ntp/nts", "ntp/selection", "ntp/source", "ntp/timer", "drivers/ntpquery"}
@@ -31,6 +31,8 @@ var (
 		"komainu-park", // a device
 		"verify-ca",    // libpq's
 		"no-clock",     // a flag
+		"image-job",    // a unit
+		"to-disk",      // an action
 		"reset-admin",  // typed in place of a name
 	}
 	joined = regexp.MustCompile(`^[a-z]+-$`)
