@@ -242,6 +242,29 @@ func TestKeys(t *testing.T) {
 	}
 }
 
+// encrypted is a key with the password "secret".
+const encrypted = `untrusted comment: minisign encrypted secret key
+RWRTY0Iyf94JM0iH3BRI4DTHuOZhXrdAbRFUsJB+VQUOB+oddOQAAAACAAAAAAAAAEAAAAAA9yqaRPwHkbkOXqAVWvL/6rm3qwxYr0jt+K0r+eJwImXvLvvjpnz6Sx9eIO11o27D8Mm4riKeziy7bY5/o9JyFhUDQTCknzqDEHhOF88uXQxkKynD5HwuvkPyDcTWNwY2MJtBh7bo1ZE=`
+
+func TestPassword(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "release.key")
+	if err := os.WriteFile(path, []byte(encrypted), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := PrivateKey(path, ""); !errors.Is(err, ErrPassword) {
+		t.Errorf("without: %v", err)
+	}
+	if testing.Short() {
+		t.Skip("scrypt as minisign sets it takes seconds and a gigabyte")
+	}
+	if _, err := PrivateKey(path, "secret"); err != nil {
+		t.Errorf("with: %v", err)
+	}
+	if _, err := PrivateKey(path, "other"); !errors.Is(err, ErrPassword) {
+		t.Errorf("with another: %v", err)
+	}
+}
+
 func FuzzOpen(f *testing.F) {
 	public, private := keys(f, 1)
 	b := made(f, image, imageFiles(), private)

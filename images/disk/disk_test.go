@@ -14,6 +14,7 @@ import (
 
 	"github.com/diskfs/go-diskfs/backend/file"
 	"github.com/diskfs/go-diskfs/filesystem/fat32"
+	"github.com/diskfs/go-diskfs/partition/gpt"
 	"github.com/google/go-cmp/cmp"
 
 	"komainu/images/layout"
@@ -222,6 +223,59 @@ func TestAddData(t *testing.T) {
 		t.Errorf("%+v, %v", after, err)
 	}
 	same(t, f, after[0], 512, files())
+}
+
+// cutDevice loses its power before write number left, half of which it does.
+type cutDevice struct {
+	*os.File
+	left int
+}
+
+var errCut = errors.New("power cut")
+
+func (d *cutDevice) WriteAt(p []byte, at int64) (int, error) {
+	d.left--
+	switch {
+	case d.left < 0:
+		return 0, errCut
+	case d.left == 0:
+		return d.File.WriteAt(p[:len(p)/2], at)
+	}
+	return d.File.WriteAt(p, at)
+}
+
+// Cut at any write and called again, AddData ends as if nothing had happened.
+func TestAddDataThroughCuts(t *testing.T) {
+	g := Geometry{4 << 30, 512}
+	for cut := 1; ; cut++ {
+		f := create(t, 0)
+		if err := Write(f, build, files()); err != nil {
+			t.Fatal(err)
+		}
+		if err := f.Truncate(g.Bytes); err != nil {
+			t.Fatal(err)
+		}
+		_, cutErr := AddData(&cutDevice{f, cut}, g)
+		data, err := AddData(f, g)
+		if err != nil {
+			t.Fatalf("cut at write %d: %v", cut, err)
+		}
+		table, err := gpt.Read(f, 512, 512)
+		if err != nil || table.RecoveredFromBackup {
+			t.Errorf("cut at write %d: the first table stays damaged, %v", cut, err)
+		}
+		parts, err := Partitions(f, g)
+		if err != nil || len(parts) != 2 || parts[1] != data {
+			t.Errorf("cut at write %d: %+v, %v", cut, parts, err)
+		}
+		same(t, f, parts[0], 512, files()[:1])
+		if cutErr == nil {
+			if cut < 4 {
+				t.Errorf("only %d writes", cut)
+			}
+			return
+		}
+	}
 }
 
 func TestRefusals(t *testing.T) {

@@ -75,7 +75,8 @@ func WriteGPT(dev Device, g Geometry, id string, withData bool) ([]Partition, er
 
 // AddData gives a disk that was copied from the image its data partition over
 // the rest, and moves the second copy of the table to the disk's true end. A
-// disk that has one already is left as it is. The error is ErrForeign when
+// disk that has one already is left as it is, but for a table that a cut has
+// damaged. It may be cut at any write and be called again. The error is ErrForeign when
 // there is no EFI partition of ours in a readable table, ErrTooSmall when less
 // than layout.DataBytes is left.
 func AddData(dev Device, g Geometry) (Partition, error) {
@@ -89,6 +90,9 @@ func AddData(dev Device, g Geometry) (Partition, error) {
 		return Partition{}, fmt.Errorf("%w: there is no partition named %s: write the image to it again", ErrForeign, layout.ESPName)
 	}
 	if data, ok := Find(parts, layout.DataType, layout.DataName); ok {
+		if t.RecoveredFromBackup { // a cut in the middle of this, once
+			return data, write(dev, g, t.GUID, parts)
+		}
 		return data, nil
 	}
 	if len(parts) > 1 {

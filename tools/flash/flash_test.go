@@ -300,7 +300,7 @@ func TestBundles(t *testing.T) {
 		t.Errorf("a bad configuration: %v, %s", err, got)
 	}
 	put(t, b.dir, "cut.kmb", "KOMAINU1")
-	if got := run(1, "check", "-keys", b.dir, b.path("cut.kmb")); !strings.Contains(got, "ends too early") {
+	if got := run(1, "check", "-keys", b.dir, b.path("cut.kmb")); !strings.Contains(got, "the bundle is cut off") {
 		t.Error(got)
 	}
 	run(2, "check")

@@ -115,6 +115,17 @@ func (a *app) sentence(err error) string {
 	if errors.As(err, &f) {
 		return a.say(f.code, f.args...)
 	}
+	for _, known := range []struct {
+		err  error
+		code string
+	}{
+		{bundle.ErrFormat, "bundle-format"}, {bundle.ErrSignature, "bundle-signature"}, {bundle.ErrTruncated, "bundle-truncated"},
+		{bundle.ErrAltered, "bundle-altered"}, {bundle.ErrKind, "bundle-kind"}, {bundle.ErrPassword, "key-password"},
+	} {
+		if errors.Is(err, known.err) {
+			return a.say(known.code, err.Error())
+		}
+	}
 	return err.Error()
 }
 
