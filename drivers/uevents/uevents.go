@@ -45,12 +45,22 @@ func Listen() (*Conn, error) {
 	return &Conn{f}, nil
 }
 
-// Run hands over one event after another until ctx ends (which is no error)
-// and closes the subscription.
+// Run hands over one event after another until ctx ends, which is no error.
+// Events are kept for the next Run, one at a time.
 func (c *Conn) Run(ctx context.Context, take func(Event)) error {
-	stop := context.AfterFunc(ctx, func() { _ = c.f.SetReadDeadline(time.Unix(1, 0)) }) // fails only when closed
-	defer stop()
-	defer c.f.Close()
+	if err := c.f.SetReadDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("read device events: %w", err)
+	}
+	stopped := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		_ = c.f.SetReadDeadline(time.Unix(1, 0)) // fails only when closed
+		close(stopped)
+	})
+	defer func() {
+		if !stop() {
+			<-stopped // or it would end the next Run
+		}
+	}()
 	raw, err := c.f.SyscallConn()
 	if err != nil {
 		return err
@@ -84,7 +94,7 @@ func (c *Conn) Run(ctx context.Context, take func(Event)) error {
 	}
 }
 
-// Close ends a subscription whose Run is never called.
+// Close ends the subscription.
 func (c *Conn) Close() error { return c.f.Close() }
 
 // Parse reads "ACTION@PATH\0KEY=VALUE\0..."; false: it is something else.

@@ -30,8 +30,16 @@ func TestRunEndsWithItsContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := c.Run(ctx, func(Event) {}); err != nil {
+	for range 2 {
+		if err := c.Run(ctx, func(Event) {}); err != nil {
+			t.Error(err)
+		}
+	}
+	if err := c.Close(); err != nil {
 		t.Error(err)
+	}
+	if err := c.Run(t.Context(), func(Event) {}); err == nil {
+		t.Error("ran after Close")
 	}
 }
 
@@ -48,6 +56,7 @@ func TestHostEvent(t *testing.T) {
 	if err := os.WriteFile(device+"/uevent", []byte("change"), 0o200); err != nil {
 		t.Fatal(err)
 	}
+	defer c.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	var got Event
