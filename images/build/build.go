@@ -3,7 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -11,6 +14,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"komainu/images/debs"
 	"komainu/images/layout"
@@ -25,16 +30,31 @@ type options struct {
 	tell func(string)
 }
 
-// stubFile is of the package systemd-boot-efi.
-const stubFile = "/usr/lib/systemd/boot/efi/linuxx64.efi.stub"
+// Files of the package systemd-boot-efi.
+const (
+	bootFolder = "usr/lib/systemd/boot/efi/"
+	stubFile   = bootFolder + "linuxx64.efi.stub"
+	loaderFile = bootFolder + "systemd-bootx64.efi"
+)
 
 func build(ctx context.Context, o options) error {
 	work := filepath.Join(o.out, "image")
 	if err := os.MkdirAll(work, 0o755); err != nil {
 		return err
 	}
+	lock, err := os.OpenFile(filepath.Join(work, "lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		return fmt.Errorf("wait for another build: %w", err)
+	}
 	about, err := describe(ctx, o.version)
 	if err != nil {
+		return err
+	}
+	if err := developmentKey(&o); err != nil {
 		return err
 	}
 	if o.program == "" {
@@ -55,50 +75,55 @@ func build(ctx context.Context, o options) error {
 	if err != nil {
 		return err
 	}
-	image, err := compose(ctx, work, r, o.tell)
+	stub, err := fromPackage(packages, bootPackage, stubFile)
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(o.out, "komainu.efi"), image, 0o644); err != nil {
+	loader, err := fromPackage(packages, bootPackage, loaderFile)
+	if err != nil {
 		return err
 	}
-	o.tell(fmt.Sprintf("komainu.efi: version %s, kernel %s, %.1f MB", r.Build.Version, r.Build.Kernel, float64(len(image))/1e6))
-	return nil
+	image, err := compose(ctx, work, r, stub, o.tell)
+	if err != nil {
+		return err
+	}
+	bill, err := billOfMaterials(ctx, r, packages)
+	if err != nil {
+		return err
+	}
+	return write(o, r, results{image: image, loader: loader, bill: bill})
 }
 
-// compose makes the unified kernel image. The initramfs stays in work for those
-// who start the kernel without firmware.
-func compose(ctx context.Context, work string, r root.Root, tell func(string)) ([]byte, error) {
-	initramfs := filepath.Join(work, "initramfs")
-	f, err := os.Create(initramfs)
+func fromPackage(packages []debs.Package, name, file string) ([]byte, error) {
+	for _, p := range packages {
+		if p.Name == name {
+			return os.ReadFile(filepath.Join(p.Tree, file))
+		}
+	}
+	return nil, fmt.Errorf("images/debs/packages lacks %s, which brings %s", name, file)
+}
+
+// compose makes the unified kernel image. The initramfs and the kernel stay in
+// work for those who start them without firmware.
+func compose(ctx context.Context, work string, r root.Root, stub []byte, tell func(string)) ([]byte, error) {
+	base, err := pack(ctx, work, "base", r.WriteBase, tell)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.WriteInitramfs(f); err != nil {
-		_ = f.Close() // the first error counts
-		return nil, err
-	}
-	if err := f.Close(); err != nil {
-		return nil, err
-	}
-	packed, err := compress(ctx, initramfs, tell)
+	top, err := pack(ctx, work, "top", r.WriteTop, tell)
 	if err != nil {
 		return nil, err
 	}
-	initrd, err := os.ReadFile(packed)
-	if err != nil {
+	initrd := append(base, top...)
+	if err := replace(filepath.Join(work, "initramfs.zst"), initrd); err != nil {
 		return nil, err
 	}
 	kernel, err := os.ReadFile(r.Kernel)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(work, "vmlinuz"), kernel, 0o644); err != nil {
+	if err := replace(filepath.Join(work, "vmlinuz"), kernel); err != nil {
 		return nil, err
-	}
-	stub, err := os.ReadFile(stubFile)
-	if err != nil {
-		return nil, fmt.Errorf("the boot stub is of the package systemd-boot-efi: %w", err)
 	}
 	var image bytes.Buffer
 	err = uki.Write(&image, stub, uki.Sections{
@@ -107,17 +132,46 @@ func compose(ctx context.Context, work string, r root.Root, tell func(string)) (
 	return image.Bytes(), err
 }
 
-// compress packs file with the best that the kernel unpacks, on one thread, so
-// that the bytes don't depend on the machine. The window is as large as what the
-// kernel takes (128 MiB).
-func compress(ctx context.Context, file string, tell func(string)) (string, error) {
-	tell("packing the initramfs, about a minute")
-	packed := file + ".zst"
-	cmd := exec.CommandContext(ctx, "zstd", "-q", "-f", "--single-thread", "--no-check", "-19", "-o", packed, file)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("zstd: %w: %s", err, out)
+// pack writes a part of the initramfs and compresses it, unless the last build
+// compressed the same bytes. Level 19 is the best whose window (8 MiB) costs a
+// small box no memory to speak of; one thread, so that the bytes don't depend on
+// the machine.
+func pack(ctx context.Context, work, name string, write func(io.Writer) error, tell func(string)) ([]byte, error) {
+	raw := filepath.Join(work, name+".cpio")
+	f, err := os.Create(raw)
+	if err != nil {
+		return nil, err
 	}
-	return packed, nil
+	sum := sha256.New()
+	err = write(io.MultiWriter(f, sum))
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return nil, err
+	}
+	packed := filepath.Join(work, name+"-"+hex.EncodeToString(sum.Sum(nil)[:8])+".zst")
+	if b, err := os.ReadFile(packed); err == nil {
+		return b, nil
+	}
+	old, err := filepath.Glob(filepath.Join(work, name+"-*.zst"))
+	if err != nil {
+		return nil, err
+	}
+	for _, file := range old {
+		if err := os.Remove(file); err != nil {
+			return nil, err
+		}
+	}
+	tell("compressing " + raw)
+	cmd := exec.CommandContext(ctx, "zstd", "-q", "-f", "--single-thread", "--no-check", "-19", "-o", packed+".part", raw)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return nil, fmt.Errorf("zstd: %w: %s", err, out)
+	}
+	if err := os.Rename(packed+".part", packed); err != nil {
+		return nil, err
+	}
+	return os.ReadFile(packed)
 }
 
 // describe says what is being built, from the commit. SOURCE_DATE_EPOCH

@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"time"
 )
 
@@ -30,7 +29,7 @@ func run(ctx context.Context, args []string) error {
 	var o options
 	flags.StringVar(&o.out, "o", "out", "folder for the results, and in image/ for what is kept between builds")
 	flags.StringVar(&o.version, "version", "", "version of the image, numbers between dots; default: the time of the commit")
-	flags.StringVar(&o.keys, "keys", "", "folder with NAME.pub, the keys that the box accepts, and NAME.key, the one that signs; default: OUT/keys, made once")
+	flags.StringVar(&o.keys, "keys", "", "folder with NAME.pub, the keys that the box accepts; a single NAME.key there without a password signs the bundle; default: OUT/keys, made once")
 	flags.StringVar(&o.program, "program", "", "binary that becomes /bin/komainu; default: built from ./appliance")
 	flags.Func("add", "one more file, HOSTFILE:/path[:mode]; may be repeated", func(s string) error {
 		f, err := addition(s)
@@ -42,9 +41,6 @@ func run(ctx context.Context, args []string) error {
 	}
 	if flags.NArg() > 0 {
 		return fmt.Errorf("unexpected argument %q", flags.Arg(0))
-	}
-	if o.keys == "" {
-		o.keys = filepath.Join(o.out, "keys")
 	}
 	begin := time.Now()
 	o.tell = func(s string) { fmt.Printf("image: %3.0f s  %s\n", time.Since(begin).Seconds(), s) }

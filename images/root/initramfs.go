@@ -12,24 +12,41 @@ import (
 	"github.com/u-root/u-root/pkg/cpio"
 )
 
-// WriteInitramfs writes the files as a cpio archive that the kernel unpacks, not
-// compressed. The bytes depend on the files' paths, modes and contents, and on
-// the time of the build, and on nothing else.
-func (r Root) WriteInitramfs(w io.Writer) error {
+// WriteBase writes what comes from packages and tables as a cpio archive: the
+// first part of the initramfs. Its bytes stay the same until one of those
+// changes, so that its compression can be kept.
+func (r Root) WriteBase(w io.Writer) error {
+	return r.write(w, r.packaged, func(f File) bool { return !f.volatile })
+}
+
+// WriteTop writes what differs in every build as the second part of the
+// initramfs, which the kernel unpacks over the first.
+func (r Root) WriteTop(w io.Writer) error {
+	return r.write(w, r.Build.Unix, func(f File) bool { return f.volatile })
+}
+
+// write depends on the files' paths, modes and contents and on unix, the time
+// that they all get, and on nothing else.
+func (r Root) write(w io.Writer, unix int64, which func(File) bool) error {
 	format, err := cpio.Format("newc")
 	if err != nil {
 		return err
 	}
 	out := format.Writer(w)
-	for i, f := range r.Files {
+	ino := uint64(0)
+	for _, f := range r.Files {
+		if !which(f) {
+			continue
+		}
 		rec, closer, err := record(f)
 		if err != nil {
 			return err
 		}
 		rec = cpio.MakeReproducible(rec)
-		rec.Ino = uint64(i + 1) // each its own: none is a link of another
+		ino++ // each its own: none is a link of another
+		rec.Ino = ino
 		rec.UID, rec.GID = uint64(f.UID), uint64(f.UID)
-		rec.MTime = uint64(r.Build.Unix)
+		rec.MTime = uint64(unix)
 		err = out.WriteRecord(rec)
 		if closer != nil {
 			_ = closer.Close() // only read

@@ -55,7 +55,7 @@ func modules(dir, release, table string) (files []File, names []string, err erro
 		name := kmod.Name(file)
 		have[name] = true
 		names = append(names, name)
-		files = append(files, File{Path: into + file, Mode: 0o644, Source: filepath.Join(dir, file), Group: "modules"})
+		files = append(files, File{Path: into + file, Mode: 0o644, Source: filepath.Join(dir, file), Group: "modules", Package: "linux-image-" + release})
 	}
 	slices.Sort(names)
 	for _, cut := range []struct {

@@ -33,8 +33,10 @@ func merged(p string) string {
 }
 
 // index lists what the packages hold. The kernel's modules have their own rules.
-func index(packages []debs.Package) (tree, error) {
+// It also says when the newest file was made.
+func index(packages []debs.Package) (tree, int64, error) {
 	all := make(tree)
+	var newest int64
 	for _, p := range packages {
 		err := filepath.WalkDir(p.Tree, func(name string, d fs.DirEntry, err error) error {
 			if err != nil {
@@ -54,7 +56,8 @@ func index(packages []debs.Package) (tree, error) {
 			if err != nil {
 				return err
 			}
-			f := File{Path: merged(rel), Mode: info.Mode(), Source: name}
+			newest = max(newest, info.ModTime().Unix())
+			f := File{Path: merged(rel), Mode: info.Mode(), Source: name, Package: p.Name}
 			if f.Mode&(fs.ModeSetuid|fs.ModeSetgid) != 0 {
 				f.Mode = f.Mode.Perm() // nobody here needs to become root
 			}
@@ -68,10 +71,10 @@ func index(packages []debs.Package) (tree, error) {
 			return nil
 		})
 		if err != nil {
-			return nil, fmt.Errorf("package %s: %w", p.Name, err)
+			return nil, 0, fmt.Errorf("package %s: %w", p.Name, err)
 		}
 	}
-	return all, nil
+	return all, newest, nil
 }
 
 // target is the path that the link f leads to.

@@ -33,6 +33,9 @@ type File struct {
 	Major  int    // of a device node
 	Minor  int
 	Group  string // what it is there for: postgres, charon, modules, ...
+
+	Package  string // of Debian, that it comes from
+	volatile bool   // another in the next build though the packages are the same
 }
 
 // Config says what Build builds.
@@ -52,6 +55,8 @@ type Root struct {
 	Kernel  string // vmlinuz on the host
 	Build   layout.Build
 	Modules []string // names of the modules, sorted
+
+	packaged int64 // when the newest of the packages' files was made, s since 1970
 }
 
 // Build chooses the files. An error names the table to change.
@@ -67,10 +72,11 @@ func Build(ctx context.Context, cfg Config) (Root, error) {
 	r := Root{Kernel: filepath.Join(cfg.Packages[i].Tree, "boot/vmlinuz-"+release), Build: cfg.Build}
 	r.Build.Kernel = release
 
-	all, err := index(cfg.Packages)
+	all, newest, err := index(cfg.Packages)
 	if err != nil {
 		return Root{}, err
 	}
+	r.packaged = newest
 	files, err := choose(all, fileTable)
 	if err != nil {
 		return Root{}, err
@@ -94,6 +100,7 @@ func Build(ctx context.Context, cfg Config) (Root, error) {
 		return Root{}, err
 	}
 	files = append(files, ours...)
+	files = append(files, static...)
 	r.Files, err = finish(files, cfg.Add)
 	return r, err
 }
@@ -115,18 +122,18 @@ func shellFiles(program string, commands []string, have []File) []File {
 	return files
 }
 
-// own are our program with its links, the keys, and what this package writes.
+// own are our program with its links, the keys, and what the box knows of its build.
 func own(cfg Config, build layout.Build) ([]File, error) {
-	files := slices.Clone(static)
 	about, err := json.MarshalIndent(build, "", "\t")
 	if err != nil {
 		return nil, err
 	}
-	files = append(files,
-		File{Path: "usr" + layout.Program, Mode: 0o755, Source: cfg.Program},
-		File{Path: "init", Mode: fs.ModeSymlink | 0o777, Link: layout.Program},
-		File{Path: "usr/sbin/modprobe", Mode: fs.ModeSymlink | 0o777, Link: layout.Program},
-		File{Path: strings.TrimPrefix(layout.BuildFile, "/"), Mode: 0o644, Data: append(about, '\n')})
+	files := []File{
+		{Path: "usr" + layout.Program, Mode: 0o755, Source: cfg.Program},
+		{Path: "init", Mode: fs.ModeSymlink | 0o777, Link: layout.Program},
+		{Path: "usr/sbin/modprobe", Mode: fs.ModeSymlink | 0o777, Link: layout.Program},
+		{Path: strings.TrimPrefix(layout.BuildFile, "/"), Mode: 0o644, Data: append(about, '\n')},
+	}
 	keys, err := filepath.Glob(filepath.Join(cfg.Keys, "*.pub"))
 	if err != nil {
 		return nil, err
@@ -138,7 +145,7 @@ func own(cfg Config, build layout.Build) ([]File, error) {
 		files = append(files, File{Path: strings.TrimPrefix(layout.Keys, "/") + "/" + filepath.Base(key), Mode: 0o644, Source: key})
 	}
 	for i := range files {
-		files[i].Group = "komainu"
+		files[i].Group, files[i].volatile = "komainu", true
 	}
 	return files, nil
 }
@@ -153,13 +160,13 @@ func finish(files, add []File) ([]File, error) {
 		byPath[f.Path] = f
 	}
 	for _, f := range add {
-		f.Path = merged(f.Path)
+		f.Path, f.Group, f.volatile = merged(f.Path), "added", true
 		byPath[f.Path] = f
 	}
 	for p := range byPath {
 		for dir := path.Dir(p); dir != "."; dir = path.Dir(dir) {
 			if _, ok := byPath[dir]; !ok {
-				byPath[dir] = File{Path: dir, Mode: fs.ModeDir | 0o755, Group: "komainu"}
+				byPath[dir] = File{Path: dir, Mode: fs.ModeDir | 0o755, Group: "system"}
 			}
 		}
 	}
@@ -172,8 +179,12 @@ func finish(files, add []File) ([]File, error) {
 		if f.Source == "" || f.Mode.Type() != 0 {
 			continue
 		}
-		if _, err := os.Stat(f.Source); err != nil {
+		info, err := os.Stat(f.Source)
+		if err != nil {
 			return nil, fmt.Errorf("/%s of the image: %w", f.Path, err)
+		}
+		if !info.Mode().IsRegular() {
+			return nil, fmt.Errorf("/%s of the image: %s is not a file", f.Path, f.Source)
 		}
 	}
 	return out, nil

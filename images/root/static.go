@@ -58,7 +58,12 @@ const strongswan = `charon {
 	port_nat_t = 4500
 	filelog {
 		stderr {
-			default = 0
+			default = 1
+			asn = 0
+			enc = 0
+			job = 0
+			mgr = 0
+			net = 0
 			ike_name = yes
 			flush_line = yes
 		}
@@ -80,14 +85,23 @@ const strongswan = `charon {
 `
 
 func link(path, target string) File {
-	return File{Path: path, Mode: fs.ModeSymlink | 0o777, Link: target}
+	return File{Path: path, Mode: fs.ModeSymlink | 0o777, Link: target, Group: "system"}
 }
-func dir(path string, mode fs.FileMode) File { return File{Path: path, Mode: fs.ModeDir | mode} }
-func text(path, s string) File               { return File{Path: path, Mode: 0o644, Data: []byte(s)} }
+
+func dir(path string, mode fs.FileMode) File {
+	return File{Path: path, Mode: fs.ModeDir | mode, Group: "system"}
+}
+
+func text(path, s string) File {
+	return File{Path: path, Mode: 0o644, Data: []byte(s), Group: "system"}
+}
+
 func user(name string, id int) string {
 	return fmt.Sprintf("%s:x:%d:%d:%[1]s:/:/bin/false\n", name, id, id)
 }
+
 func group(name string, id int) string { return fmt.Sprintf("%s:x:%d:\n", name, id) }
+
 func node(path string, mode fs.FileMode, major, minor int) File {
-	return File{Path: path, Mode: fs.ModeCharDevice | fs.ModeDevice | mode, Major: major, Minor: minor}
+	return File{Path: path, Mode: fs.ModeCharDevice | fs.ModeDevice | mode, Major: major, Minor: minor, Group: "system"}
 }
