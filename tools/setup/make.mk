@@ -1,5 +1,5 @@
 # What a machine lacks is installed here; silent and quick when nothing is missing.
-.PHONY: setup-bench setup-demo setup-test
+.PHONY: setup-bench setup-demo setup-image setup-test
 
-setup-bench setup-demo setup-test: setup-%:
+setup-bench setup-demo setup-image setup-test: setup-%:
 	@tools/setup/apt $*
