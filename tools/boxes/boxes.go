@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"sync"
 	"time"
 
@@ -158,6 +159,17 @@ func (b *Box) Start(ctx context.Context) (err error) {
 	b.run = r
 	b.mu.Unlock()
 	return r.monitor.do(ctx, "qmp_capabilities", nil, nil)
+}
+
+// Boot starts the machine, waits until its console says re, and returns how long
+// that took from the power-on.
+func (b *Box) Boot(ctx context.Context, re *regexp.Regexp) (time.Duration, error) {
+	began := time.Now()
+	if err := b.Start(ctx); err != nil {
+		return 0, err
+	}
+	_, err := b.Console.Expect(ctx, re)
+	return time.Since(began), err
 }
 
 // launch starts QEMU inside the namespace. Its thread waits for its end, since

@@ -116,18 +116,11 @@ func TestHostMachine(t *testing.T) {
 			t.Errorf("%s: %q, want %q", command, got, want)
 		}
 	}
-	boot := func() {
-		t.Helper()
-		began := time.Now()
-		if err := box.Start(ctx); err != nil {
-			t.Fatal(err)
-		}
-		if _, err := box.Console.Expect(ctx, ready); err != nil {
-			t.Fatal(err)
-		}
-		t.Logf("power on to PID 1: %v", time.Since(began))
+	took, err := box.Boot(ctx, ready)
+	if err != nil {
+		t.Fatal(err)
 	}
-	boot()
+	t.Logf("power on to PID 1: %v", took)
 
 	do("address eth0 192.168.50.1/24", "")
 	do("address eth0 2001:db8:50::1/64", "")
@@ -162,7 +155,6 @@ func TestHostMachine(t *testing.T) {
 	const at = 512 << 20
 	do(fmt.Sprintf("put vda %d kept", at), "")
 	do("sync vda", "")
-	lost := 0
 	for i := range 8 {
 		do(fmt.Sprintf("put vda %d new%d", at+8192*i, i), "")
 	}
@@ -171,7 +163,23 @@ func TestHostMachine(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Logf("the power cut: %+v", loss)
-	boot()
+	// As the lab's scenarios power a host off and on.
+	if err := place.PowerOff(ctx); err != nil {
+		t.Fatal(err)
+	}
+	place.OnBoot(box.Start)
+	if err := place.PowerOn(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := box.Console.Expect(ctx, ready); err != nil {
+		t.Fatal(err)
+	}
+	do("address eth0 192.168.50.1/24", "")
+	do("address eth1 10.20.7.2/29", "")
+	if err := errors.Join(echo(ctx, client, "192.168.50.1:7", 2*time.Second), echo(ctx, far, "10.20.7.2:7", 2*time.Second)); err != nil {
+		t.Error("after a power-off of the host:", err)
+	}
+	lost := 0
 	for i := range 8 {
 		got, err := box.Console.Do(ctx, fmt.Sprintf("get vda %d", at+8192*i))
 		if err != nil {

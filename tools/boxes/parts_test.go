@@ -36,16 +36,13 @@ func TestHostMachineParts(t *testing.T) {
 	})
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
-	if err := box.Start(ctx); err != nil {
-		t.Fatal(err)
-	}
 	ok := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	_, err = box.Console.Expect(ctx, ready)
+	_, err = box.Boot(ctx, ready)
 	ok(err)
 	date, err := box.Console.Do(ctx, "date")
 	ok(err)
