@@ -43,6 +43,7 @@ func (s *Session) Loop(ctx context.Context) error {
 				s.Lang = in.Args[0]
 				return nil
 			}})
+	slices.SortStableFunc(s.Commands, func(a, b Command) int { return slices.Compare(a.Path, b.Path) })
 	for !s.over {
 		if s.News != nil {
 			for _, n := range s.News(ctx) {

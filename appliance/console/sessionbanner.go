@@ -1,6 +1,7 @@
 package console
 
 import (
+	"fmt"
 	"strings"
 
 	"komainu/appliance/control"
@@ -35,7 +36,7 @@ func Banner(lang, site string, box *control.Box) string {
 		s.add("  !", say("serial-no-box"))
 		return s.text()
 	}
-	s.add(strings.Join(strings.Fields("Komainu "+site+"  "+string(box.Version)), " "), "")
+	s.add(strings.TrimSpace(fmt.Sprint("Komainu ", site, " ", box.Version)), "")
 	if model := strings.TrimSpace(box.Model + " " + box.Serial); model != "" {
 		s.add("  "+model, "")
 	}

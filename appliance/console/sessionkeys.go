@@ -71,10 +71,14 @@ func (k *keys) escape(c byte) []byte {
 	case n == 2: // ESC alone, then another key
 		k.part = nil
 		return k.feed(c)
-	case c < 0x20 || c > 0x7e || n > escapeMost:
+	case c < 0x20 || c > 0x7e:
 		k.part = nil
 		return nil
 	case c != '~' && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z'):
+		k.part = k.part[:min(n, escapeMost)] // one that is full is too long with its end
+		return nil
+	case n > escapeMost:
+		k.part = nil
 		return nil
 	}
 	whole := k.part

@@ -46,6 +46,7 @@ type Screen struct {
 	asking bool          // a pager waits for the next byte
 	answer chan byte     // 1
 	stop   func()        // ends the command that runs
+	broken bool          // it was, by ^C
 	failed error         // of the terminal, found while a command ran
 	done   chan struct{} // of the goroutine that listens; nil: none
 }
@@ -156,9 +157,19 @@ func (s *Screen) Run(ctx context.Context, f func(ctx context.Context, out io.Wri
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	s.stop = stop
+	s.mu.Lock()
+	early := s.ahead
+	s.ahead, s.broken = nil, false
+	s.mu.Unlock()
+	s.heard(early) // ^C may have come together with the line
 	s.listen()
 	f(ctx, &pager{screen: s, ctx: ctx})
 	s.deafen()
+	if s.broken { // the next line begins below what was cut off
+		if _, err := s.Write([]byte("^C\n")); err != nil {
+			s.fail(err)
+		}
+	}
 }
 
 // Direct is for a command that reads the terminal itself, by Password or
@@ -205,7 +216,7 @@ func (s *Screen) heard(b []byte) {
 	for _, c := range b {
 		switch {
 		case c == keyInterrupt:
-			s.ahead = nil
+			s.ahead, s.broken = nil, true
 			s.stop()
 		case s.asking && c == '\n' && s.keys.cr: // of CR LF
 		case s.asking:

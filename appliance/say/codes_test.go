@@ -18,7 +18,7 @@ import (
 // Where codes are made, and which literals there are none although they look
 // like one.
 var (
-	sources = []string{"appliance", "appliance/agent", "appliance/config", "appliance/console", "appliance/control", "appliance/pid1", "appliance/serial", "appliance/shell", "appliance/update", "images/trial",
+	sources = []string{"appliance", "appliance/agent", "appliance/config", "appliance/console", "appliance/control", "appliance/pid1", "appliance/pid1/boot", "appliance/serial", "appliance/shell", "appliance/update", "images/trial",
 		"failover/detect", "failover/machine", "failover/standby", "netstack/steer", "drivers/files", "drivers/postgres", "drivers/probe"}
 	// Of time, whose cores hold many words with hyphens, only these are codes.
 	timing    = []string{"appliance/timed", "drivers/clock", "drivers/ntpio", "ntp/discipline", "ntp/leap", "ntp/nts", "ntp/selection", "ntp/source", "ntp/timer", "drivers/ntpquery"}
@@ -173,7 +173,10 @@ func TestEveryCode(t *testing.T) {
 		"dc-":       dcPhases,
 		"done-":     append([]string{"local", "dc"}, kinds...),
 		"hold-":     {"true", "false"},
-		"leap-":     {"0", "1", "2", "3"}, // RFC 5905
+		"data-":     {"ok", "made", "repaired", "none"},                        // control.Box.Data
+		"image-":    {"accepted", "trial", "failed", "rescue"},                 // control.Image.State
+		"reset-":    {"order", "power", "watchdog", "panic", "trial", "first"}, // control.Reset.Kind
+		"leap-":     {"0", "1", "2", "3"},                                      // RFC 5905
 		"loss-":     {"none", "unknown"},
 		"mode-":     all.list(t, "failover/machine", "modeNames"),
 		"order-":    {"fence-refused", "rejoin-refused", "accept-orphans-refused", "promote-refused"},

@@ -3,7 +3,6 @@ package say
 // serial: the process behind a terminal of the box, its banner, login and session.
 var serial = map[string]row{
 	"serial-bye":              {"logged out", "ログアウトしました"},
-	"serial-first":            {"no account exists but {0}: type {0}", "アカウントは {0} のみ作成できます。{0} と入力してください"},
 	"serial-last-first":       {"first start of this box", "本装置の初回起動です"},
 	"serial-last-order":       {"last run: ended by order< ({0})>", "前回の終了：指示による停止<（{0}）>"},
 	"serial-last-panic":       {"last run: the system crashed< ({0})>", "前回の終了：システム異常停止<（{0}）>"},
@@ -21,7 +20,7 @@ var serial = map[string]row{
 	"serial-rescue":           {"RESCUE: nothing runs but this console. `restart` starts the box as usual", "レスキュー：コンソールのみ稼働中です。restart で通常起動します"},
 	"serial-reset":            {"the administrator's password is lost? Type {0} to set a new one", "管理者パスワードを紛失した場合は {0} と入力して再設定してください"},
 	"serial-trial":            {"a new image is on trial for {0} more< and waits for: {1}>", "新しいイメージを試験運転中（残り{0}）<。待機中：{1}>"},
-	"serial-users-damaged":    {"NOBODY CAN LOG IN: {0} is damaged. Start the rescue entry of the boot menu and type reset-admin here ({1})", "ログインできません：{0} が破損しています。起動メニューからレスキューを起動し、ここで reset-admin と入力してください（{1}）"},
+	"serial-users-damaged":    {"NOBODY CAN LOG IN: {0} is damaged or can't be read. Start the rescue entry of the boot menu and type reset-admin here ({1})", "ログインできません：{0} が破損しているか読み取れません。起動メニューからレスキューを起動し、ここで reset-admin と入力してください（{1}）"},
 	"serial-wait":             {"wrong passwords before: the answer takes {0} s", "パスワード誤りのため、{0}秒待ちます"},
 	"serial-wrong":            {"name or password is wrong", "名前またはパスワードが違います"},
 	"usage-administrator":     {"set the administrator's password", "管理者パスワードを設定する"},

@@ -23,13 +23,13 @@ func onDisk[T any](d *disk, f func() (T, error)) (T, error) {
 		err error
 	}
 	var none T
-	late := time.NewTimer(diskMost)
-	defer late.Stop()
 	select {
 	case d.busy <- struct{}{}:
-	case <-late.C:
-		return none, errDisk
+	default:
+		return none, errDisk // one caller only: what it gave up hangs still
 	}
+	late := time.NewTimer(diskMost)
+	defer late.Stop()
 	done := make(chan result, 1)
 	go func() {
 		v, err := f()

@@ -38,8 +38,7 @@ func (c *seat) login(ctx context.Context, s *console.Screen, rescue bool) (who *
 		return nil, true, err
 	case first && name == adminName:
 		who, err = c.newPassword(ctx, s, all, "ok")
-	case first:
-		err = c.tell(s, "serial-first", adminName)
+	case first: // the hint comes again
 	case rescue && name == resetName:
 		if all == nil {
 			all = &users{} // the damaged file is replaced
@@ -117,24 +116,25 @@ func (c *seat) newPassword(ctx context.Context, s *console.Screen, all *users, r
 	}
 	a := newAccount(adminName, control.Admin.String(), one)
 	all = all.with(a)
+	c.memory = all
 	if err := c.disk.write(func() error { return writeUsers(c.State, all) }); err != nil {
-		c.memory = all
 		if err := c.tell(s, "serial-memory-only", err.Error()); err != nil {
 			return nil, err
 		}
-	} else {
-		c.memory = nil
 	}
 	c.audit(s, entry{User: a.Name, What: "password", Result: result})
 	return &a, c.tell(s, "serial-password-set", adminName)
 }
 
-// users are the accounts that count: those of the disk, else those made here
-// while the disk took none.
+// users are the accounts that count: those of the disk, else those that were
+// last read or made here, so that a disk which fails now locks nobody out.
 func (c *seat) users() (*users, error) {
 	all, err := onDisk(c.disk, func() (*users, error) { return readUsers(c.State) })
 	if c.memory != nil && (err != nil || len(all.Users) == 0) {
 		return c.memory, nil
+	}
+	if err == nil && len(all.Users) > 0 {
+		c.memory = all
 	}
 	return all, err
 }

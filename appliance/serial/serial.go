@@ -61,7 +61,7 @@ type seat struct {
 	guard   guard
 	saved   settings
 	session *console.Session  // nil: nobody is logged in
-	memory  *users            // made here while the disk took no file
+	memory  *users            // last read or made here
 	noNews  instant.Instant   // don't ask for alarms before
 	told    map[string]string // alarms: ID and subject → severity
 }
@@ -97,7 +97,7 @@ func (c *seat) serve(ctx context.Context) error {
 		}
 	}
 	if ctx.Err() != nil {
-		err = nil
+		err = port.DropOutput() // or the close waits for a terminal that stopped
 	}
 	return errors.Join(err, port.Close())
 }

@@ -1,6 +1,7 @@
 package serial
 
 import (
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"komainu/appliance/console"
 	"komainu/appliance/control"
 	"komainu/drivers/files"
 	"komainu/ntp/instant"
@@ -40,7 +42,7 @@ func TestFirstLogin(t *testing.T) {
 	p.talk("root\r", "login: ", "admin\r", "new password: ", "short\r", "login: ",
 		"admin\r", "new password: ", secret+"\r", "again: ", "other one\r", "login: ",
 		"admin\r", "new password: ", secret+"\r", "again: ", secret+"\r", "komainu> ",
-		"console lang en\r", "komainu> ", "sh per\r", "komainu> ", "exit\r", "login: ")
+		"console lang en\r", "komainu> ", "sh per\r", "komainu> ", "sho per\r", "komainu> ", "exit\r", "login: ")
 	golden(t, "first-login", p.screen())
 	p.talk("admin\r", "password: ", secret+"\r", "komainu> ", "\x04", "login: ")
 	got := audited(t, p.o.State)
@@ -271,5 +273,53 @@ func TestAlarms(t *testing.T) {
 		if len(got) != len(s.want) || len(got) > 0 && !strings.HasPrefix(got[0], s.want[0]) {
 			t.Errorf("got %q, want %q", got, s.want)
 		}
+	}
+}
+
+// TestAgentHangs: its socket takes connections and never answers.
+func TestAgentHangs(t *testing.T) {
+	p := sit(t, func(o *Options) {
+		withAdmin(o)
+		ln, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", filepath.Join(o.Run, "agent.sock"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := ln.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		o.Commands = append(o.Commands, console.Show()...)
+	})
+	p.enter()
+	p.talk("console language en\r", "komainu> ", "show status\r\x03", "^C\nkomainu> ", "show person\r", "you are admin")
+}
+
+// TestDiskFails: what was read once is enough to log in.
+func TestDiskFails(t *testing.T) {
+	p := sit(t, withAdmin)
+	p.enter()
+	p.talk("exit\r", "login: ")
+	if err := os.RemoveAll(p.o.State); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(p.o.State, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p.enterAgain()
+}
+
+// TestSpeed: keys of a terminal at 115200 reach a line at 9600; the speed that
+// somebody could log in at is the first one of the next start.
+func TestSpeed(t *testing.T) {
+	p := sit(t, func(o *Options) {
+		withAdmin(o)
+		newSeat(*o).keep(settings{9600, "en"})
+	})
+	p.expect("login: ")
+	p.talk("\xff\xff\xff", "Komainu", "", "login: ")
+	p.enterAgain()
+	if s, err := newSeat(p.o).readSettings(); err != nil || s != (settings{115200, "en"}) {
+		t.Errorf("kept %v, %v", s, err)
 	}
 }

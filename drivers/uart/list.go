@@ -70,7 +70,7 @@ func realUART(sys, dev, name string) bool {
 	if err != nil {
 		return false // EIO: nothing is behind it
 	}
-	defer unix.Close(fd) //nolint:errcheck // nothing was written
+	defer unix.Close(fd) // nothing was written
 	// struct serial_struct (linux/serial.h) begins with the int type.
 	var s [128]byte
 	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.TIOCGSERIAL, uintptr(unsafe.Pointer(&s)))

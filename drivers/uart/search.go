@@ -11,8 +11,9 @@ import (
 //
 // Seen at 115200, every key of a terminal at 9600 is a BREAK, since its start
 // bit alone is as long as a whole character. Seen at 9600, a key of a terminal
-// at 115200 is a bit or two, which reads as a byte from 248 on; such bytes
-// stand in no text. So a few keys find either; BREAK works always.
+// at 115200 is a bit or two, which reads as a byte from 248 on without any
+// error; such bytes stand in no text. So a few keys find either; BREAK works
+// always.
 type Search struct {
 	Speed int // now: 115200 or 9600
 
@@ -44,7 +45,7 @@ func (s *Search) Feed(now instant.Instant, b []byte) (data []byte, change bool) 
 			continue
 		case s.mark == 2 && c == 0:
 			s.bad = badMost // BREAK
-		case s.mark == 2, c >= 0xf8:
+		case s.mark == 2, s.Speed == 9600 && c >= 0xf8:
 			s.bad++
 		default:
 			s.bad = 0

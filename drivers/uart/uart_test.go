@@ -37,6 +37,7 @@ func TestSearch(t *testing.T) {
 		"two errors, a byte": {9600, []read{{0, frame + frame + "a" + frame + frame, "a", 9600}}},
 		"three errors":       {9600, []read{{0, frame, "", 9600}, {5000, frame + frame, "", 115200}}},
 		"fast keys at 9600":  {9600, []read{{0, "\xff\xff", "", 9600}, {1, "\xfe\xf8", "", 115200}}},
+		"bytes at 115200":    {115200, []read{{0, "\xff\xff\xff\xff\xff\xff", "\xff\xff\xff", 115200}}},
 		"a NUL is no error":  {9600, []read{{0, "\x00\x00\x00\x00", "\x00\x00\x00\x00", 9600}}},
 	} {
 		s := Search{Speed: c.from}
