@@ -170,13 +170,12 @@ func TestEveryCode(t *testing.T) {
 		"auth-":     {"none", "key", "nts"},
 		"box-":      all.constants(t, "appliance/agent", "Role"),
 		"clock-":    {"starting", "synchronised", "holdover", "orphan", "unsynchronised", "panic"}, // control.TimeStatus.State
+		"data-":     {"ok", "made", "repaired", "none"},                                            // control.Box.Data
 		"dc-":       dcPhases,
 		"done-":     append([]string{"local", "dc"}, kinds...),
 		"hold-":     {"true", "false"},
-		"data-":     {"ok", "made", "repaired", "none"},                        // control.Box.Data
-		"image-":    {"accepted", "trial", "failed", "rescue"},                 // control.Image.State
-		"reset-":    {"order", "power", "watchdog", "panic", "trial", "first"}, // control.Reset.Kind
-		"leap-":     {"0", "1", "2", "3"},                                      // RFC 5905
+		"image-":    {"accepted", "trial", "failed", "rescue"}, // control.Image.State
+		"leap-":     {"0", "1", "2", "3"},                      // RFC 5905
 		"loss-":     {"none", "unknown"},
 		"mode-":     all.list(t, "failover/machine", "modeNames"),
 		"order-":    {"fence-refused", "rejoin-refused", "accept-orphans-refused", "promote-refused"},
@@ -185,6 +184,7 @@ func TestEveryCode(t *testing.T) {
 		"path-":     all.list(t, "failover/detect", "sessionNames"),
 		"phase-":    phases,
 		"place-":    all.list(t, "failover/detect", "placeNames"),
+		"reset-":    {"order", "power", "watchdog", "panic", "trial", "first"}, // control.Reset.Kind
 		"role-":     append(all.list(t, "failover/standby", "roleNames"), all.list(t, "appliance/control", "roleNames")...),
 		"server-":   {},
 		"severity-": all.constants(t, "appliance/agent", "Severity"),

@@ -130,7 +130,7 @@ func (b *Boot) Rest(ctx context.Context) Found {
 	b.step("folders", b.folders)
 	if b.found.DataDevice != "" {
 		b.step("seed", func() error { return renewSeed(seedFile) })
-		b.step("clock-kept", func() error { return b.clock(floor(b.build.Unix, lastTime(clockFile))) })
+		b.step("time", func() error { return b.clock(floor(b.build.Unix, lastTime(clockFile))) })
 	}
 	b.step("name", b.name)
 	b.found.Build, b.found.Faults, b.found.Took = b.build, b.faults, b.took

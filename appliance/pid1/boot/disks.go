@@ -202,9 +202,6 @@ func (b *Boot) makeData(ctx context.Context, name string) (blockdev.Partition, e
 		return none, err
 	}
 	made, err := disk.AddData(f, disk.Geometry{Bytes: d.Bytes, Sector: d.Sector})
-	if errors.Is(err, disk.ErrTooSmall) {
-		return none, errors.Join(err, blockdev.MarkMade(f, d.Bytes))
-	}
 	if err != nil {
 		return none, err
 	}

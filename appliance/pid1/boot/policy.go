@@ -7,6 +7,7 @@ import (
 
 	"komainu/appliance/control"
 	"komainu/drivers/blockdev"
+	"komainu/images/disk"
 	"komainu/images/layout"
 )
 
@@ -96,6 +97,8 @@ func decide(disks []candidate, boot string) plan {
 		// Said above.
 	case !there && d.unknown != "":
 		// A table that can't be read: said above.
+	case !there && d.Bytes < disk.LeastBytes:
+		return refuse("boot-no-room", d.Name)
 	case !there:
 		p.do = create
 	case fresh:

@@ -14,7 +14,7 @@ const guid = "0A0B0C0D-0000-8000-8000-000000000001"
 
 // ours has our EFI partition; change adds what the case is about.
 func ours(name string, change func(*candidate)) candidate {
-	c := candidate{Disk: blockdev.Disk{Name: name, Bus: "ata", Content: "gpt", Partitions: []blockdev.Partition{
+	c := candidate{Disk: blockdev.Disk{Name: name, Bus: "ata", Bytes: 8 << 30, Content: "gpt", Partitions: []blockdev.Partition{
 		{Name: name + "1", Number: 1, Type: layout.ESPType, Label: layout.ESPName, GUID: guid, Content: "vfat"},
 	}}}
 	if change != nil {
@@ -48,6 +48,7 @@ func TestDecide(t *testing.T) {
 		{"only somebody's disk", guid, []candidate{foreignDisk}, want{faults: []control.Reason{reason("boot-no-disk")}}},
 		{"the loader's disk is gone, another one of ours is there", "AFFE", []candidate{ours("sda", data("ext4", layout.DataLabel))}, want{faults: []control.Reason{reason("boot-no-disk")}}},
 		{"first boot beside somebody's disk", guid, []candidate{foreignDisk, ours("sda", nil)}, want{disk: "sda", do: create}},
+		{"a stick that the image just fits", guid, []candidate{ours("sda", func(c *candidate) { c.Bytes = layout.ESPBytes + 2<<20 })}, want{disk: "sda", faults: []control.Reason{reason("boot-no-room", "sda")}}},
 		{"loader unknown", "", []candidate{ours("sda", nil)}, want{disk: "sda", do: create}},
 		{"second boot", "0a0b0c0d-0000-8000-8000-000000000001", []candidate{ours("sda", data("ext4", layout.DataLabel))}, want{disk: "sda", do: check}},
 		{"cut while it was made", guid, []candidate{ours("sda", func(c *candidate) { data("ext4", layout.DataLabel)(c); c.unmade = true })}, want{disk: "sda", do: format}},
