@@ -64,7 +64,7 @@ func (h Host) Disks() ([]Disk, error) {
 		}
 		d := Disk{
 			Name: e.Name(), Path: filepath.Join(h.Root, "dev", e.Name()),
-			Model: strings.TrimSpace(word(dir, "device/vendor") + " " + word(dir, "device/model")),
+			Model: model(dir),
 			Bytes: number(dir, "size") * 512, Sector: number(dir, "queue/logical_block_size"),
 			Removable: word(dir, "removable") == "1", ReadOnly: word(dir, "ro") == "1",
 		}
@@ -86,6 +86,15 @@ func word(dir, name string) string {
 		return ""
 	}
 	return strings.TrimSpace(string(b))
+}
+
+// model is the vendor's name, where it is one and no PCI number, and the model's.
+func model(dir string) string {
+	vendor := word(dir, "device/vendor")
+	if strings.HasPrefix(vendor, "0x") {
+		vendor = ""
+	}
+	return strings.TrimSpace(vendor + " " + word(dir, "device/model"))
 }
 
 func number(dir, name string) int64 {
