@@ -64,11 +64,11 @@ func (c *seat) check(ctx context.Context, s *console.Screen, all *users, name, p
 	if a == nil {
 		key = "" // one for all that don't exist, so that the table stays small
 	}
-	if d := c.guard.wait(c.Now(), key); d > 0 {
+	if d := c.guard.wait(c.now(), key); d > 0 {
 		if err := c.tell(s, "serial-wait", fmt.Sprint(int(d.Seconds()+0.999))); err != nil {
 			return nil, err
 		}
-		if !c.Wait(ctx, d) {
+		if !c.wait(ctx, d) {
 			return nil, ctx.Err()
 		}
 	}
@@ -79,7 +79,7 @@ func (c *seat) check(ctx context.Context, s *console.Screen, all *users, name, p
 	}
 	good := known.right(password[:min(len(password), passwordMost)]) && a != nil
 	if !good {
-		c.guard.wrong(c.Now(), key)
+		c.guard.wrong(c.now(), key)
 		c.audit(s, entry{User: plain(name), What: "login", Result: "wrong"})
 		return nil, c.tell(s, "serial-wrong")
 	}

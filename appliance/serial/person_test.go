@@ -32,6 +32,7 @@ type person struct {
 	master *os.File
 	o      Options
 	ended  chan error // of Main
+	gone   bool       // the test has closed the terminal and seen Main end
 
 	hold  sync.Mutex // while it is locked the terminal shows nothing more
 	mu    sync.Mutex
@@ -51,7 +52,7 @@ func sit(t *testing.T, change func(*Options)) *person {
 	}
 	p := &person{t: t, master: m, fresh: make(chan struct{}, 1), now: instant.Instant(time.Hour), ended: make(chan error, 1)}
 	dir := t.TempDir()
-	p.o = Options{TTY: slave(t, m), State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run"), Commands: commands(), Now: p.clock, Wait: p.wait}
+	p.o = Options{TTY: slave(t, m), State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run"), Commands: commands()}
 	for _, d := range []string{p.o.State, p.o.Run} {
 		if err := os.Mkdir(d, 0o750); err != nil {
 			t.Fatal(err)
@@ -62,12 +63,16 @@ func sit(t *testing.T, change func(*Options)) *person {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	c := newSeat(p.o)
-	c.most = patience / 20
+	c.most, c.now, c.wait = patience/20, p.clock, p.wait
 	go func() { p.ended <- c.serve(ctx) }()
 	read := make(chan struct{})
 	go func() { defer close(read); p.watch() }()
 	t.Cleanup(func() {
 		cancel()
+		if p.gone {
+			<-read
+			return
+		}
 		select {
 		case err := <-p.ended:
 			if err != nil {

@@ -6,6 +6,7 @@
 package serial
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -34,9 +35,6 @@ type Options struct {
 	Commands []console.Command // what the console knows; exit, language, administrator and shell are added
 	Shell    []string          // of `shell`; nil: /bin/sh -i
 	Idle     time.Duration     // a session ends after; 0: 15 minutes
-
-	Now  func() instant.Instant                          // nil: CLOCK_BOOTTIME
-	Wait func(ctx context.Context, d time.Duration) bool // false: ctx ended; nil: waits d
 }
 
 const (
@@ -56,6 +54,8 @@ type seat struct {
 	Options
 	path    string
 	most    time.Duration // writeMost
+	now     func() instant.Instant
+	wait    func(ctx context.Context, d time.Duration) bool // false: ctx ended
 	line    *line
 	disk    *disk
 	guard   guard
@@ -79,13 +79,13 @@ func Main(ctx context.Context, o Options) error { return newSeat(o).serve(ctx) }
 
 func (c *seat) serve(ctx context.Context) error {
 	if s, err := onDisk(c.disk, c.readSettings); err == nil { // else as from the factory: the search finds the speed
-		c.saved = s
+		c.saved = settings{s.Speed, cmp.Or(s.Lang, c.saved.Lang)}
 	}
 	port, err := uart.Open(c.path, c.saved.Speed)
 	if err != nil {
 		return err
 	}
-	c.line = &line{port: port, search: uart.Search{Speed: c.saved.Speed}, now: c.Now, most: c.most}
+	c.line = &line{port: port, search: uart.Search{Speed: c.saved.Speed}, now: c.now, most: c.most}
 	for err == nil && ctx.Err() == nil {
 		err = c.visit(ctx)
 		switch {
@@ -109,18 +109,16 @@ func newSeat(o Options) *seat {
 	if o.Idle == 0 {
 		o.Idle = idleMost
 	}
-	if o.Now == nil {
-		o.Now = clock.Now
-	}
-	if o.Wait == nil {
-		o.Wait = wait
-	}
 	path := o.TTY
 	if !strings.HasPrefix(path, "/") {
 		path = filepath.Join("/dev", path)
 	}
 	o.TTY = strings.TrimPrefix(path, "/dev/")
-	return &seat{Options: o, path: path, most: writeMost, disk: newDisk(), guard: guard{}, saved: settings{Speed: speedFirst}}
+	c := &seat{Options: o, path: path, most: writeMost, now: clock.Now, wait: wait, disk: newDisk(), guard: guard{}, saved: settings{Speed: speedFirst}}
+	if o.TTY == "tty1" {
+		c.saved.Lang = "en" // the kernel's own screen has no Japanese letters
+	}
+	return c
 }
 
 func wait(ctx context.Context, d time.Duration) bool {
@@ -260,14 +258,14 @@ func (c *seat) box(ctx context.Context) *control.Box {
 // news are the alarms that came or went since the last prompt. An agent that
 // doesn't answer costs the person half a second, once in a while.
 func (c *seat) news(ctx context.Context, lang string) []string {
-	if c.Now() < c.noNews {
+	if c.now() < c.noNews {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, newsMost)
 	defer cancel()
 	var st control.Status
 	if err := (control.Client{Socket: filepath.Join(c.Run, "agent.sock")}).Get(ctx, control.StatusPath, &st); err != nil {
-		c.noNews = c.Now().Add(newsPause)
+		c.noNews = c.now().Add(newsPause)
 		return nil
 	}
 	return c.changes(lang, st.Alarms)

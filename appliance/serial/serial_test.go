@@ -62,6 +62,7 @@ func TestFirstLogin(t *testing.T) {
 func TestTroubleFirst(t *testing.T) {
 	p := sit(t, func(o *Options) {
 		withAdmin(o)
+		o.Config = "../config/testdata/hinata-cho.toml"
 		box(t, o.Run, control.Box{
 			Version: "2026.11.22.1849", Model: "QEMU", Rescue: true, Last: control.Reset{Kind: "watchdog", Reason: control.Reason{Code: "agent-unreachable", Args: []string{"timeout"}}},
 			Trial:  &control.Trial{LeftS: 250, Waiting: []control.Reason{{Code: "no-carrier"}}},
@@ -70,6 +71,7 @@ func TestTroubleFirst(t *testing.T) {
 	})
 	p.expect("login: ")
 	golden(t, "trouble", p.screen())
+	p.talk("admin\r", "password: ", secret+"\r", "hinata-cho> ")
 }
 
 // golden compares with testdata/NAME.txt.
@@ -248,7 +250,7 @@ func TestTerminalStops(t *testing.T) {
 }
 
 func TestIdle(t *testing.T) {
-	p := sit(t, func(o *Options) { withAdmin(o); o.Idle = 300 * time.Millisecond })
+	p := sit(t, func(o *Options) { withAdmin(o); o.Idle = time.Second })
 	p.enter()
 	p.expect("ログアウト")
 	p.expect("login: ")
@@ -321,5 +323,23 @@ func TestSpeed(t *testing.T) {
 	p.enterAgain()
 	if s, err := newSeat(p.o).readSettings(); err != nil || s != (settings{115200, "en"}) {
 		t.Errorf("kept %v, %v", s, err)
+	}
+}
+
+// TestGone: an adapter is pulled out while somebody is logged in.
+func TestGone(t *testing.T) {
+	p := sit(t, withAdmin)
+	p.enter()
+	p.gone = true
+	if err := p.master.Close(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-p.ended:
+		if err == nil {
+			t.Error("no error")
+		}
+	case <-time.After(patience):
+		t.Error("Main goes on")
 	}
 }
