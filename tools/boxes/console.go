@@ -139,7 +139,7 @@ func (c *Console) until(ctx context.Context, re *regexp.Regexp) (before string, 
 		over, changed := c.over, c.changed
 		c.mu.Unlock()
 		if over {
-			return "", nil, c.missing(re, errors.New("the machine has ended"))
+			return "", nil, c.missing(re, errors.New("the machine has ended, or has no such line"))
 		}
 		select {
 		case <-changed:
