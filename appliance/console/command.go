@@ -38,12 +38,13 @@ type Invocation struct {
 	Out    io.Writer
 	Agent  control.Client
 	Time   control.Client // the time daemon
+	Box    control.Client // PID 1
 }
 
 // Console is the set of commands and where their output goes.
 type Console struct {
 	Commands []Command // joined by main from the slices of the domains
-	Run      string    // folder of agent.sock and timed.sock; --run DIR overrides
+	Run      string    // folder of agent.sock, timed.sock and pid1.sock; --run DIR overrides
 	Lang     string    // --lang overrides
 	User     string    // who orders, as it will stand in the records
 	Out, Err io.Writer

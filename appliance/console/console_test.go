@@ -94,7 +94,7 @@ func run(t *testing.T, dir, line string) (int, string) {
 	t.Helper()
 	var out strings.Builder
 	c := &Console{
-		Commands: slices.Concat(Config(func(out io.Writer, _, _ string) bool { fmt.Fprintln(out, "row 3: unknown key"); return false }), Return(), Service(), Show(), NTP()),
+		Commands: slices.Concat(Config(func(out io.Writer, _, _ string) bool { fmt.Fprintln(out, "row 3: unknown key"); return false }), Return(), Service(), Show(), NTP(), Box(), Images()),
 		Run:      dir, Lang: "en", User: "sato", Out: &out, Err: &out,
 	}
 	code := c.Main(t.Context(), strings.Fields(line))

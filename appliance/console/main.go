@@ -84,6 +84,7 @@ func (c *Console) run(ctx context.Context, words []string, opt map[string]string
 		Out:    c.Out,
 		Agent:  control.Client{Socket: filepath.Join(run, "agent.sock")},
 		Time:   control.Client{Socket: filepath.Join(run, "timed.sock")},
+		Box:    control.Client{Socket: filepath.Join(run, "pid1.sock")},
 	})
 }
 
