@@ -5,16 +5,21 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"komainu/drivers/kmod"
+	"komainu/images/layout"
 )
 
 func main() {
 	if os.Getpid() != 1 {
-		return // as modprobe
+		os.Exit(kmod.Modprobe(os.Args[1:], layout.Modules, io.Discard)) // the kernel's question
 	}
 	for _, m := range [][2]string{{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/run"}, {"tmpfs", "/data"}} {
 		check("mount "+m[1], syscall.Mount(m[0], m[1], m[0], 0, ""))
@@ -26,11 +31,12 @@ func main() {
 	check("own folder", os.Mkdir("/data/pg", 0o700))
 	check("give folder", os.Chown("/data/pg", 70, 70))
 
-	for _, module := range os.Args[1:] { // the kernel passes on what it doesn't know
-		load(module)
-	}
-	charon := exec.Command("/usr/lib/ipsec/charon")
-	log := new(strings.Builder)
+	load("ext4", "nf_tables", "nft_chain_nat", "bonding", "8021q", "vrf", "xfrm_interface", "esp4", "esp6", "wireguard", "sch_cake",
+		"sch_htb", "cls_bpf", "tcp_diag", "i6300esb", "softdog", "igb", "ice", "bnxt_en", "mlx5_core", "nvme", "uas", "mpt3sas", "efi_pstore")
+
+	charon := exec.Command(layout.Charon)
+	log, err := os.Create("/run/charon.log")
+	check("charon's log", err)
 	charon.Stderr, charon.Stdout = log, log
 	check("charon starts", charon.Start())
 
@@ -38,8 +44,10 @@ func main() {
 	command(0, "/bbin/ls", "-l", "/sbin/modprobe")
 	command(0, "/usr/bin/free")
 	command(70, "/usr/lib/postgresql/15/bin/initdb", "-D", "/data/pg", "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "-k")
-	command(70, "/bin/sh", "-c", "cd /data && echo \"select 'row ' || 40 + 2, now() at time zone 'Asia/Tokyo' is not null, digest('a','sha256') is null from (select 1) x\" | sed s/,.digest.*null//"+
-		" | /usr/lib/postgresql/15/bin/postgres --single -D /data/pg -c log_timezone=Asia/Tokyo postgres")
+	command(70, "/bin/sh", "-c", "cd /data && printf '%s\n' "+
+		"'create extension pgcrypto' 'create extension pg_trgm' \"select 'row ' || 40 + 2 || encode(digest('a', 'sha256'), 'hex')\" "+
+		"'create collation ja (provider = icu, locale = \"ja-JP\")' "+
+		"| /usr/lib/postgresql/15/bin/postgres --single -D /data/pg -c log_timezone=Asia/Tokyo postgres")
 	command(0, "/sbin/mke2fs", "-q", "-t", "ext4", "/data/disk", "8M")
 	command(0, "/sbin/e2fsck", "-fn", "/data/disk")
 	for range 100 {
@@ -49,7 +57,11 @@ func main() {
 		time.Sleep(100 * time.Millisecond)
 	}
 	check("charon's socket", err)
-	fmt.Print(strings.ReplaceAll(log.String(), "\n", "\r\n"))
+	_, err = os.Stat("/proc/" + strconv.Itoa(charon.Process.Pid) + "/exe")
+	check("charon still runs", err)
+	told, err := os.ReadFile("/run/charon.log")
+	check("read charon's log", err)
+	fmt.Print(strings.ReplaceAll(string(told), "\n", "\r\n"))
 	mem, _ := os.ReadFile("/proc/meminfo")
 	fmt.Printf("%s\r\n", strings.Join(strings.SplitN(string(mem), "\n", 6)[:5], "\r\n"))
 	fmt.Print("DONE\r\n")
@@ -57,12 +69,16 @@ func main() {
 	select {}
 }
 
-func load(name string) {
-	f, err := os.Open(name)
-	if err == nil {
-		defer f.Close()
+func load(names ...string) {
+	release, err := kmod.Release()
+	check("uname", err)
+	loader, err := kmod.Open(layout.Modules + "/" + release)
+	check("open the modules of "+release, err)
+	for _, name := range names {
+		if err == nil {
+			check("load "+name, loader.Load(name))
+		}
 	}
-	check("load "+name, err)
 }
 
 func command(user uint32, argv ...string) {
