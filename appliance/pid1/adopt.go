@@ -83,7 +83,12 @@ func (s *supervisor) adoptOne(r record) error {
 	if err == nil && r.Boot == bootID() && r.Ticks != "" && r.Ticks == startTicks(r.PID) {
 		u.adopted, u.st.Running, u.st.PID, u.st.Exit = p, true, r.PID, ""
 		s.o.Log.Info("unit taken over", "unit", u.Name, "pid", r.PID)
+		u.st.Wanted = u.wanted
+		if err := s.follow(u.Name); err != nil {
+			s.o.Log.Error("read what the unit prints: it may come to a halt", "unit", u.Name, "error", err)
+		}
 		s.restarts.Go(func() { s.watchAdopted(u, p) })
+		s.probe(u)
 		return nil
 	}
 	if err == nil {
@@ -91,7 +96,8 @@ func (s *supervisor) adoptOne(r record) error {
 			return err
 		}
 	}
-	// It died unwatched; what it left in its process group may still be there,
+	s.killGroup(u.Name)
+	// It died unwatched; without a control group, what it left in its process group may still be there,
 	// but a group that has outlived its leader can't be told from a new one.
 	s.ended(u, "unknown")
 	return nil
@@ -100,6 +106,7 @@ func (s *supervisor) adoptOne(r record) error {
 // watchAdopted waits for the end of a process that isn't our child.
 func (s *supervisor) watchAdopted(u *unit, p *pidfd) {
 	err := p.wait()
+	s.clearGroup(u.Name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	u.adopted = nil

@@ -22,24 +22,30 @@ func (s *supervisor) spawn(u units.Unit) (pid int, err error) {
 	if err := become(attr, u.User); err != nil {
 		return 0, err
 	}
+	if attr.AmbientCaps, err = capabilities(u.Caps); err != nil {
+		return 0, err
+	}
 	null, err := os.Open(os.DevNull)
 	if err != nil {
 		return 0, err
 	}
 	defer null.Close() // the child has its own copy
-	// O_APPEND: the file may be cut under the unit's hands (boundLog).
-	log, err := os.OpenFile(s.logPath(u.Name), os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+	out, err := s.output(u.Name)
 	if err != nil {
 		return 0, err
 	}
-	defer log.Close() // the child has its own copy
+	defer unix.Close(out) // the child has its own copy
+	if dir := s.enclose(u); dir != nil {
+		defer dir.Close() // read side: nothing to lose
+		attr.UseCgroupFD, attr.CgroupFD = true, int(dir.Fd())
+	}
 	err = withFileLimit(u.Files, func() (err error) {
 		// Not os.StartProcess: its Process wants to be waited for, and the reaper
 		// has taken the child by then.
 		pid, err = syscall.ForkExec(u.Argv[0], u.Argv, &syscall.ProcAttr{
 			Dir:   u.Dir,
 			Env:   u.Env,
-			Files: []uintptr{null.Fd(), log.Fd(), log.Fd()},
+			Files: []uintptr{null.Fd(), uintptr(out), uintptr(out)},
 			Sys:   attr,
 		})
 		return err
@@ -111,6 +117,7 @@ func (s *supervisor) collect() {
 		for _, u := range s.units {
 			if u.adopted == nil && !u.draining && u.st.PID == pid {
 				u.draining, u.st.Exit = true, exitText(ws)
+				s.killGroup(u.Name)
 			}
 		}
 	}

@@ -2,6 +2,8 @@ package pid1
 
 import (
 	"context"
+	"strconv"
+	"time"
 
 	"komainu/appliance/control"
 	"komainu/drivers/units"
@@ -44,6 +46,41 @@ func (s *supervisor) routes() []control.Route {
 		{Pattern: "GET /v1/watch", Role: control.Admin, Stream: s.watch},
 	}
 }
+
+// powerRoute is the image's: elsewhere the box isn't ours to end.
+func (s *supervisor) powerRoute() control.Route {
+	return control.Route{Pattern: "POST " + control.PowerPath, Role: control.Operator, Handle: func(_ context.Context, r *control.Request) (any, error) {
+		var o control.PowerOrder
+		if err := r.Decode(&o); err != nil {
+			return nil, err
+		}
+		code := powerCodes[o.Action]
+		if code == "" {
+			return nil, &control.Error{Code: "bad-request", Args: []string{"action " + strconv.Quote(o.Action)}, Status: 400}
+		}
+		if o.By == "" {
+			o.By = r.Peer.Name()
+		}
+		args := []string{code, o.By, o.Reason}
+		// An order counts even where it can't be written down: a broken disk is a
+		// reason to restart. The next run then takes it for a power cut.
+		if err := RecordEnd(s.o.State, control.Reset{Kind: "order", Reason: control.Reason{Code: "power-ordered", Args: args}, At: time.Now()}); err != nil {
+			s.o.Log.Error("power order", "error", err)
+		}
+		select {
+		case s.power <- o:
+		default: // one is under way
+		}
+		return control.Reply{OK: true, Code: "power-ordered", Args: args}, nil
+	}}
+}
+
+// powerCodes are the actions of a PowerOrder, as they are said; powerEnds as
+// PID 1 is told.
+var (
+	powerCodes = map[string]string{"restart": "power-restart", "off": "power-off", "rescue": "power-rescue"}
+	powerEnds  = map[string]int{"restart": EndRestart, "off": EndOff, "rescue": EndRescue}
+)
 
 // watch sends every status, then each one that differs from what was sent.
 func (s *supervisor) watch(ctx context.Context, _ *control.Request, send func(any) error) error {

@@ -31,6 +31,8 @@ type supervisor struct {
 	changed  chan struct{} // closed and replaced at every change of a status
 	closing  bool          // nothing is started any more
 	restarts sync.WaitGroup
+	logs     map[string]*logRing // of the image: by unit
+	power    chan control.PowerOrder
 }
 
 type unit struct {
@@ -56,11 +58,20 @@ const defaultStopTimeout = 10 * time.Second
 // waits for a device.
 const killPatience = 30 * time.Second
 
+// nextPatience is what Unit.StopNext gets before SIGKILL.
+const nextPatience = 5 * time.Second
+
+type stopStep struct {
+	sig      syscall.Signal
+	patience time.Duration
+}
+
 func newSupervisor(o Options) *supervisor {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	return &supervisor{o: o, units: map[string]*unit{}, changed: make(chan struct{})}
+	return &supervisor{o: o, units: map[string]*unit{}, changed: make(chan struct{}),
+		logs: map[string]*logRing{}, power: make(chan control.PowerOrder, 1)}
 }
 
 // validName keeps names usable as file names.
@@ -77,6 +88,13 @@ func check(u units.Unit) error {
 		bad = "stop"
 	case u.Files != 0 && u.Files < 64:
 		bad = "files below 64"
+	case u.Memory < 0 || u.Tasks < 0:
+		bad = "limits below 0"
+	case len(u.Caps) > 0 && u.User == "":
+		bad = "caps without a user: root has them all"
+	}
+	if _, err := capabilities(u.Caps); bad == "" && err != nil {
+		bad = err.Error()
 	}
 	if bad != "" {
 		return &control.Error{Code: "unit-bad", Where: u.Name, Args: []string{bad}, Status: 400}
@@ -107,8 +125,9 @@ func (s *supervisor) Start(u units.Unit) (units.Status, error) {
 		if !reflect.DeepEqual(old.Unit, u) && (old.adopted == nil || !u.Restart) {
 			return old.st, &control.Error{Code: "unit-differs", Where: u.Name}
 		}
-		old.Unit, old.wanted = u, u.Restart
+		old.Unit, old.wanted, old.st.Wanted = u, u.Restart, u.Restart
 		s.record(old)
+		s.tell()
 		return old.st, nil
 	}
 	s.giveUpRestart(old)
@@ -124,16 +143,17 @@ func (s *supervisor) Start(u units.Unit) (units.Status, error) {
 func (s *supervisor) launch(u *unit) error {
 	pid, err := s.spawn(u.Unit)
 	if err != nil {
-		u.st.Exit, u.st.Since = "start failed", time.Now()
+		u.st.Exit, u.st.Since, u.st.Wanted = "start failed", time.Now(), u.wanted
 		s.o.Log.Error("unit can't start", "unit", u.Name, "error", err)
 		s.scheduleRestart(u)
 		s.tell()
 		return &control.Error{Code: "unit-failed", Where: u.Name, Args: []string{err.Error()}, Status: 500}
 	}
-	u.st = units.Status{Name: u.Name, Running: true, PID: pid, Since: time.Now(), Starts: u.st.Starts + 1}
+	u.st = units.Status{Name: u.Name, Running: true, PID: pid, Since: time.Now(), Starts: u.st.Starts + 1, Wanted: u.wanted, OOMs: u.st.OOMs}
 	s.o.Log.Info("unit started", "unit", u.Name, "pid", pid)
 	s.record(u)
 	s.tell()
+	s.probe(u)
 	return nil
 }
 
@@ -175,7 +195,8 @@ func (s *supervisor) ended(u *unit, exit string) {
 	}
 	s.o.Log.Info("unit ended", "unit", u.Name, "pid", u.st.PID, "exit", exit)
 	u.draining = false
-	u.st.Running, u.st.PID, u.st.Exit, u.st.Since = false, 0, exit, time.Now()
+	s.countOOMs(u)
+	u.st.Running, u.st.PID, u.st.Exit, u.st.Since, u.st.Ready = false, 0, exit, time.Now(), time.Time{}
 	if !u.wanted {
 		s.forget(u)
 	}
@@ -217,7 +238,7 @@ func (s *supervisor) Stop(ctx context.Context, name string) (units.Status, error
 		s.mu.Unlock()
 		return units.Status{}, err
 	}
-	u.wanted = false
+	u.wanted, u.st.Wanted = false, false
 	s.giveUpRestart(u)
 	if !u.st.Running {
 		defer s.mu.Unlock()
@@ -232,13 +253,17 @@ func (s *supervisor) Stop(ctx context.Context, name string) (units.Status, error
 		patience = defaultStopTimeout
 	}
 	starts := u.st.Starts
+	steps := []stopStep{{sig, patience}, {u.StopNext, nextPatience}, {syscall.SIGKILL, killPatience}}
+	if u.StopNext == 0 {
+		steps = slices.Delete(steps, 1, 2)
+	}
 	s.mu.Unlock()
 
 	var st units.Status
-	for _, step := range []struct {
-		sig      syscall.Signal
-		patience time.Duration
-	}{{sig, patience}, {syscall.SIGKILL, killPatience}} {
+	for _, step := range steps {
+		if step.sig == syscall.SIGKILL {
+			s.killGroup(name) // also what forks for ever
+		}
 		if _, err := s.Signal(name, step.sig); err != nil {
 			s.o.Log.Info("unit gone before its signal", "unit", name, "signal", step.sig, "error", err)
 		}

@@ -18,7 +18,7 @@ import (
 // Where codes are made, and which literals there are none although they look
 // like one.
 var (
-	sources = []string{"appliance", "appliance/agent", "appliance/config", "appliance/console", "appliance/control", "appliance/pid1", "appliance/pid1/boot", "appliance/serial", "appliance/shell", "appliance/update", "images/trial",
+	sources = []string{"appliance", "appliance/agent", "appliance/config", "appliance/console", "appliance/control", "appliance/pid1", "appliance/pid1/vigil", "appliance/pid1/boot", "appliance/serial", "appliance/shell", "appliance/update", "images/trial",
 		"failover/detect", "failover/machine", "failover/standby", "netstack/steer", "drivers/files", "drivers/postgres", "drivers/probe"}
 	// Of time, whose cores hold many words with hyphens, only these are codes.
 	timing    = []string{"appliance/timed", "drivers/clock", "drivers/ntpio", "ntp/discipline", "ntp/leap", "ntp/nts", "ntp/selection", "ntp/source", "ntp/timer", "drivers/ntpquery"}

@@ -27,7 +27,13 @@ type Unit struct {
 	// PostgreSQL never is (design: it starts only on the agent's order).
 	Restart     bool           `json:"restart"`
 	StopSignal  syscall.Signal `json:"stop_signal,omitempty"`  // 0: SIGTERM
-	StopTimeout time.Duration  `json:"stop_timeout,omitempty"` // then SIGKILL; 0: 10 s
+	StopTimeout time.Duration  `json:"stop_timeout,omitempty"` // then StopNext, SIGKILL; 0: 10 s
+	// StopNext is sent 5 s before SIGKILL to what StopSignal didn't end: SIGQUIT is
+	// PostgreSQL's immediate stop. 0: SIGKILL at once.
+	StopNext syscall.Signal `json:"stop_next,omitempty"`
+	// Ready is the Unix socket that the unit accepts connections on once it can be
+	// used; empty: nothing is asked, and Status.Ready stays zero.
+	Ready string `json:"ready,omitempty"`
 }
 
 // Status is what the supervisor knows of one unit.
@@ -37,5 +43,8 @@ type Status struct {
 	PID     int       `json:"pid,omitempty"`
 	Since   time.Time `json:"since"` // of the last start or exit
 	Starts  int       `json:"starts"`
-	Exit    string    `json:"exit,omitempty"` // how the last run ended: "exit 1", "signal killed"
+	Wanted  bool      `json:"wanted,omitempty"` // a Restart unit that nobody stopped
+	Ready   time.Time `json:"ready,omitzero"`   // since when Unit.Ready has accepted, in this run
+	OOMs    int       `json:"ooms,omitempty"`   // its processes that were killed at its memory limit; at most 10 s old
+	Exit    string    `json:"exit,omitempty"`   // how the last run ended: "exit 1", "signal killed"
 }

@@ -49,8 +49,8 @@ type Do string
 // The actions.
 const (
 	Feed            Do = "feed"             // give the hardware its next Hardware
-	AbortSupervisor Do = "abort-supervisor" // SIGABRT: its stack goes to its log, its units live on
-	AbortAgent      Do = "abort-agent"      // likewise; the supervisor starts it again
+	AbortSupervisor Do = "abort supervisor" // SIGABRT: its stack goes to its log, its units live on
+	AbortAgent      Do = "abort agent"      // likewise; the supervisor starts it again
 	Record          Do = "record"           // make Code durable as the reason of the reset that follows
 	Release         Do = "release"          // stop the hardware: only for a dead supervisor that resets didn't bring back
 	Tell            Do = "tell"             // write Code to the console and the log
@@ -69,7 +69,7 @@ type Vigil struct {
 	said   string
 	doomed string // the reason, once feeding has stopped for it
 
-	met    bool   // the agent has answered since it was last ended: before, it is starting
+	met bool // the agent has answered since it was last ended: before, it is starting
 
 	supervisor, agent, path fault
 }
