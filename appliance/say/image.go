@@ -22,7 +22,7 @@ var image = map[string]row{
 	"image-accepted":        {"accepted", "承認済み"},
 	"image-altered":         {"the bundle was changed after it was signed: copy it anew ({0})", "バンドルが署名後に変更されています。再度複写してください（{0}）"},
 	"image-busy":            {"another order about images is carried out: wait for its end", "イメージの別の操作を実行中です。終了をお待ちください"},
-	"image-failed":          {"failed, not tried again by itself", "失敗（自動では再試行しません）"},
+	"image-failed":          {"failed, not tried again by itself", "失敗、自動では再試行しません"},
 	"image-failed-before":   {"version {0} failed here: {=1+}. To try it all the same: --again yes", "版 {0} はこの装置で失敗しています：{=1+}。再試行するには --again yes"},
 	"image-failed-order":    {"taken back by {0}", "{0}の指示で取消し"},
 	"image-failed-panic":    {"it panicked at every start", "起動のたびに異常停止（パニック）"},

@@ -99,7 +99,7 @@ func (j Job) fetch(ctx context.Context, source string) (io.ReadCloser, error) {
 	if err != nil {
 		return fail(err)
 	}
-	resp, err := client.Do(req)
+	resp, err := client.Do(req) //nolint:bodyclose // closed by the reader that is returned
 	if err != nil {
 		return fail(err)
 	}
