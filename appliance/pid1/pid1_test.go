@@ -24,6 +24,9 @@ import (
 // TestMain also is the supervisor: it reaps every child of its process, so it
 // needs one of its own.
 func TestMain(m *testing.M) {
+	if dir := os.Getenv("FIRST"); dir != "" {
+		os.Exit(runFirst(dir))
+	}
 	if dir := os.Getenv("SUPERVISE"); dir != "" {
 		os.Exit(supervise(dir))
 	}
@@ -36,6 +39,13 @@ func supervise(dir string) int {
 	o := Options{Run: dir + "/run", State: dir + "/state", Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	if err := json.Unmarshal([]byte(os.Getenv("UNITS")), &o.Units); err != nil {
 		panic(err)
+	}
+	if os.Getenv("IMAGE") == "true" {
+		end, err := SuperviseImage(ctx, o)
+		if err != nil {
+			os.Stderr.WriteString("FAILED: " + err.Error() + "\n")
+		}
+		return end
 	}
 	if err := Supervise(ctx, o); err != nil {
 		os.Stderr.WriteString("FAILED: " + err.Error() + "\n")
