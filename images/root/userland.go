@@ -70,21 +70,30 @@ func userland(ctx context.Context, cache string, progress func(string)) (file st
 		return file, commands, nil
 	}
 	progress(fmt.Sprintf("building %d commands of the emergency shell, once, about a minute", len(commands)))
-	source, err := os.MkdirTemp("", "userland-")
+	source, err := os.MkdirTemp(cache, "build-")
 	if err != nil {
 		return "", nil, err
 	}
 	defer os.RemoveAll(source)
-	part := file + ".part"
+	part := filepath.Join(source, "bb") // another build may make it at the same time
 	err = bb.BuildBusybox(ulog.Null, &bb.Opts{
 		Env:          golang.Default(golang.DisableCGO(), golang.WithGOOS("linux"), golang.WithGOARCH("amd64")),
-		GenSrcDir:    source,
+		GenSrcDir:    filepath.Join(source, "src"),
 		CommandPaths: packages,
 		BinaryPath:   part,
 		GoBuildOpts:  &golang.BuildOpts{EnableInlining: true},
 	})
 	if err != nil {
 		return "", nil, fmt.Errorf("build the emergency shell's commands: %w", err)
+	}
+	old, err := filepath.Glob(filepath.Join(cache, "userland-*"))
+	if err != nil {
+		return "", nil, err
+	}
+	for _, f := range old {
+		if err := os.Remove(f); err != nil {
+			return "", nil, err
+		}
 	}
 	return file, commands, os.Rename(part, file)
 }
