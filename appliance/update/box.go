@@ -43,7 +43,7 @@ type Config struct {
 	Version layout.Version // of the running image
 	Loader  efivars.Loader // of this boot; zero: not started by the loader
 	Last    control.Reset  // how the run before ended
-	CA      string         // file of the authority of https:// sources; empty: none may be asked
+	CA      func() string  // file of the authority of https:// sources; "": none may be asked
 	// Writable remounts Root; nil: it is writable all the time (tests).
 	Writable func(on bool) error
 	World    World
@@ -99,7 +99,9 @@ func Open(c Config) (*Box, error) {
 	if changed {
 		err3 = b.state.write(c.State)
 	}
-	if b.running.Counted {
+	// One that failed before runs because somebody picked it, or because there is
+	// nothing else: a trial would only restart the box again and again.
+	if _, failed := b.state.Failed[b.running.Version]; b.running.Counted && !failed {
 		b.trial = &watch{core: trial.New(b.state.Baseline, now())}
 	}
 	return b, errors.Join(err, err2, err3)

@@ -69,7 +69,7 @@ func (b *Box) order(ctx context.Context, r *control.Request, send func(any) erro
 	}()
 	b.c.Log.Info("order about images", "action", o.Action, "source", o.Source, "disk", o.Disk, "by", o.By, "asked", r.Peer.Name())
 	switch {
-	case o.Action == "accept" && !onTrial:
+	case o.Action == "accept" && !running.Counted:
 		return refuse("image-no-trial")
 	case o.Action == "accept":
 		if err := b.accept(); err != nil {
@@ -166,7 +166,7 @@ func (b *Box) disk(serial string) (control.Disk, error) {
 // success, is returned and not sent for an installation.
 func (b *Box) job(ctx context.Context, j Job, send func(any) error) (line, error) {
 	b.mu.Lock()
-	j.Root, j.Remount, j.Keys, j.CA, j.Run, j.Version = b.c.Root, b.c.Writable != nil, b.c.Keys, b.c.CA, b.c.Run, b.c.Version
+	j.Root, j.Remount, j.Keys, j.CA, j.Run, j.Version = b.c.Root, b.c.Writable != nil, b.c.Keys, b.authority(), b.c.Run, b.c.Version
 	j.Running, j.Floor, j.Failed = b.running.Name(), b.state.Floor, b.state.Failed
 	told, err := json.Marshal(j)
 	b.mu.Unlock()
@@ -249,4 +249,11 @@ func partition(err error) error {
 		return refuse("efi-damaged", err.Error())
 	}
 	return refuse("image-write", err.Error())
+}
+
+func (b *Box) authority() string {
+	if b.c.CA == nil {
+		return ""
+	}
+	return b.c.CA()
 }

@@ -25,7 +25,10 @@ func (j Job) toDisk(ctx context.Context, tell func(line) error) error {
 	if err != nil {
 		return refuse("disk-write", j.Disk.Serial, err.Error())
 	}
-	err = j.toDevice(ctx, f, tell)
+	all, build, err := j.own()
+	if err == nil {
+		err = toDevice(ctx, f, j.Disk.Serial, build, all, tell)
+	}
 	if err = errors.Join(err, f.Close()); err != nil {
 		var e *control.Error
 		if errors.As(err, &e) {
@@ -65,7 +68,7 @@ func (j Job) own() ([]disk.File, layout.Build, error) {
 // must not be taken for the appliance's data.
 const erased = disk.MiB
 
-func (j Job) toDevice(ctx context.Context, f *os.File, tell func(line) error) error {
+func toDevice(ctx context.Context, f *os.File, serial string, build layout.Build, all []disk.File, tell func(line) error) error {
 	g, err := geometry(f)
 	if err != nil {
 		return err
@@ -73,16 +76,12 @@ func (j Job) toDevice(ctx context.Context, f *os.File, tell func(line) error) er
 	if g.Bytes < disk.LeastBytes {
 		return disk.ErrTooSmall
 	}
-	all, build, err := j.own()
-	if err != nil {
-		return err
-	}
 	total := int64(0)
 	for _, x := range all {
 		total += int64(len(x.Data))
 	}
 	w := &counting{Device: f, ctx: ctx, step: "image-step-disk-write", of: total, tell: tell}
-	parts, err := disk.WriteGPT(w, g, j.Disk.Serial, true)
+	parts, err := disk.WriteGPT(w, g, serial, true)
 	if err != nil {
 		return err
 	}

@@ -437,3 +437,23 @@ func TestRevert(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// TestNowhereToGo: the only image there is stays, whatever its trial says, and
+// an order may accept it.
+func TestNowhereToGo(t *testing.T) {
+	b := newBench(t, "komainu-2+0-4.efi")
+	box := b.open(t, "2", "komainu-2+0-4.efi", "power")
+	if err := box.revert(control.Reason{Code: "trial-agent"}); err != nil || len(b.restarts) != 0 {
+		t.Error(err, b.restarts)
+	}
+	box = b.open(t, "2", "komainu-2+0-4.efi", "power")
+	if box.OnTrial() {
+		t.Error("it is tried again")
+	}
+	if got := ordered(t, box, `{"action":"accept","by":"sato"}`); got != "image-step-accepted" || b.images(t) != "2" {
+		t.Errorf("%s, %s", got, b.images(t))
+	}
+	if got := state(t, box); got != "2 accepted running" {
+		t.Error(got)
+	}
+}

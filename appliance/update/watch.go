@@ -3,6 +3,7 @@ package update
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"komainu/appliance/control"
@@ -93,7 +94,7 @@ func (b *Box) accept() error {
 // alone and restarts the box. The record comes first: it must survive. On trial,
 // the box is restarted even if nothing can be written: the image's tries run
 // out. An accepted image whose file can't be renamed would only start again:
-// that is an error.
+// that is an error. Where there is nothing to go back to, the image stays.
 func (b *Box) revert(why control.Reason) error {
 	b.mu.Lock()
 	running := b.running
@@ -103,6 +104,11 @@ func (b *Box) revert(why control.Reason) error {
 	b.mu.Unlock()
 	if err != nil {
 		b.c.Log.Error("why the image is given up can't be recorded", "err", err)
+	}
+	all, err := esp.List(b.c.Root)
+	if err == nil && !slices.ContainsFunc(all, func(i esp.Image) bool { return !i.Counted && i.Name() != running.Name() }) {
+		b.c.Log.Error("the new image fails, and there is no other to go back to: it stays", "reason", why.Code, "args", why.Args)
+		return nil
 	}
 	err = b.writing(func() error {
 		as, err := esp.Fail(b.c.Root, running)
