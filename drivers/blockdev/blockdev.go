@@ -6,6 +6,7 @@ package blockdev
 
 import (
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -99,11 +100,29 @@ func (r Root) Look(d Disk) (Disk, error) {
 		}
 	}
 	for i := range d.Partitions {
-		p := &d.Partitions[i]
 		// One that can't be read stays unknown: the others count.
-		p.Content, _ = Probe(section{f, p.Start, p.Bytes})
+		_ = r.Read(d, d.Partitions[i], func(in io.ReaderAt) error {
+			d.Partitions[i].Content, err = Probe(in)
+			return err
+		})
 	}
 	return d, nil
+}
+
+// Read hands over a partition for reading. It goes through the partition's own
+// device: what is read through the whole disk's may be older, since the kernel
+// caches both apart. Only what it doesn't know yet is read through the disk's.
+func (r Root) Read(d Disk, p Partition, use func(io.ReaderAt) error) error {
+	f, err := os.Open(filepath.Join(r.Dev, p.Name))
+	if err == nil {
+		defer f.Close()
+		return use(f)
+	}
+	if f, err = os.Open(filepath.Join(r.Dev, d.Name)); err != nil {
+		return fmt.Errorf("read partition: %w", err)
+	}
+	defer f.Close()
+	return use(io.NewSectionReader(f, p.Start, p.Bytes))
 }
 
 // partitions are those that the kernel has.

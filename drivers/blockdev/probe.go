@@ -102,17 +102,3 @@ func FATDirty(r io.ReaderAt) (bool, error) {
 	}
 	return b[0]&3 != 0, nil
 }
-
-// section is a part of a disk; unlike io.SectionReader it can be made from sizes
-// that lie beyond the disk's end, which then read as its end.
-type section struct {
-	r           io.ReaderAt
-	start, size int64
-}
-
-func (s section) ReadAt(b []byte, at int64) (int, error) {
-	if at >= s.size {
-		return 0, io.EOF
-	}
-	return s.r.ReadAt(b[:min(int64(len(b)), s.size-at)], s.start+at)
-}

@@ -73,7 +73,8 @@ func Resolve(text []byte, alias string) []string {
 	var names []string
 	for line := range bytes.Lines(text) {
 		pattern, ok := bytes.CutPrefix(line, []byte("alias "))
-		if !ok {
+		// Most start with another letter.
+		if !ok || alias == "" || len(pattern) == 0 || pattern[0] != alias[0] && 'a' <= pattern[0] && pattern[0] <= 'z' {
 			continue
 		}
 		end := bytes.LastIndexByte(pattern, ' ') // a pattern may hold spaces

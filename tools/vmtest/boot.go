@@ -19,7 +19,7 @@ import (
 )
 
 // machine is what one boot needs.
-type machine struct{ kernel, initrd, console string }
+type machine struct{ kernel, initrd, console, disk string }
 
 // argv is the command of QEMU. Emulation only (nested KVM hangs), no network
 // card, the port of the tests on standard output (as a file: the stdio device
@@ -33,6 +33,8 @@ func (m machine) argv() []string {
 		"-chardev", "file,id=port,path=/dev/stdout", "-device", "virtserialport,chardev=port,name=" + job.Port,
 		"-fsdev", "local,id=root,path=/,security_model=none,readonly=on,multidevs=remap",
 		"-device", "virtio-9p-pci,fsdev=root,mount_tag=" + job.Tag,
+		"-drive", "if=none,id=disk,format=raw,cache=unsafe,file=" + m.disk,
+		"-device", "virtio-blk-pci,drive=disk,serial=" + job.Disk,
 		"-kernel", m.kernel, "-initrd", m.initrd, "-append", "console=ttyS0 panic=-1 quiet",
 	}
 }

@@ -23,83 +23,21 @@ type kernel struct {
 }
 
 // fetchKernel returns the kernel that the distribution's meta package names
-// today, and downloads it unless it is there. The version is never pinned: the
-// archive drops old ones. Without an answer from apt the newest one that is
-// there has to do.
+// today, from the folder where the image takes its packages from.
 func fetchKernel(ctx context.Context, dir string) (kernel, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return kernel{}, err
-	}
-	name, err := kernelPackage(ctx)
-	if err != nil {
-		have, gerr := filepath.Glob(filepath.Join(dir, "linux-image-*", "lib/modules/*/modules.dep"))
-		if gerr != nil || len(have) == 0 {
-			return kernel{}, err
-		}
-		name, _, _ = strings.Cut(strings.TrimPrefix(have[len(have)-1], dir+"/"), "/")
-	}
-	k := kernel{release: strings.TrimPrefix(name, "linux-image-")}
-	root := filepath.Join(dir, name)
-	k.image = filepath.Join(root, "boot/vmlinuz-"+k.release)
-	k.modules = filepath.Join(root, "lib/modules", k.release)
-	if _, err := os.Stat(root); err == nil {
-		return k, nil
-	}
-	fmt.Printf("vmtest: fetching %s, once\n", name)
-	part, err := os.MkdirTemp(dir, "fetch-")
+	got, err := debs.Fetch(ctx, dir, []string{debs.Kernel}, func(s string) { fmt.Println("vmtest:", s) })
 	if err != nil {
 		return kernel{}, err
 	}
-	defer os.RemoveAll(part)
-	if err := download(ctx, part, name); err != nil {
-		return kernel{}, err
-	}
-	deb, err := filepath.Glob(filepath.Join(part, name+"_*.deb"))
-	if err != nil || len(deb) != 1 {
-		return kernel{}, fmt.Errorf("apt-get download %s left %d packages: %w", name, len(deb), err)
-	}
-	tree := filepath.Join(part, "root")
-	for _, argv := range [][]string{
-		{"dpkg-deb", "-x", deb[0], tree},
-		{"depmod", "-b", tree, k.release}, // the package leaves it to the machine that installs it
-	} {
-		if _, err := output(ctx, part, argv...); err != nil {
-			return kernel{}, err
-		}
-	}
-	// One rename: whoever finds the folder finds it whole. Another run that was
-	// quicker is as good.
-	if err := os.Rename(tree, root); err != nil && !errors.Is(err, os.ErrExist) {
-		return kernel{}, err
-	}
-	return k, nil
-}
-
-// download gets one package; if apt doesn't know where, it asks anew once.
-func download(ctx context.Context, dir, name string) error {
-	_, err := output(ctx, dir, "apt-get", "-q", "download", name)
-	if err == nil || os.Getuid() != 0 {
-		return err
-	}
-	if _, uerr := output(ctx, dir, "apt-get", "-q", "update"); uerr != nil {
-		return errors.Join(err, uerr)
-	}
-	_, err = output(ctx, dir, "apt-get", "-q", "download", name)
-	return err
-}
-
-// kernelPackage resolves linux-image-amd64 to the package that it depends on.
-func kernelPackage(ctx context.Context) (string, error) {
-	text, err := output(ctx, "", "apt-cache", "depends", "--important", "linux-image-amd64")
+	release, err := got[0].Release()
 	if err != nil {
-		return "", err
+		return kernel{}, err
 	}
-	for line := range strings.Lines(text) {
-		if name, ok := strings.CutPrefix(strings.TrimSpace(line), "Depends: linux-image-"); ok {
-			return "linux-image-" + name, nil
-		}
-	}
-	return "", errors.New("apt knows no linux-image-amd64: run apt-get update as root; only Debian's kernel is supported")
+	return kernel{
+		release: release,
+		image:   filepath.Join(got[0].Tree, "boot/vmlinuz-"+release),
+		modules: filepath.Join(got[0].Tree, "lib/modules", release),
+	}, nil
 }
 
 // output runs a command and returns what it prints; its complaints go into the error.

@@ -1,8 +1,8 @@
 // Command vmtest runs packages' tests as root inside a stock Debian kernel
 // under QEMU, in pure emulation: what depends on a kernel's behaviour counts
 // as proved only there. One boot serves all packages named. The guest sees the
-// host's files read-only below an overlay, has no network card, and finds
-// KOMAINU_VM=1 in its environment.
+// host's files read-only below an overlay, has no network card but an empty disk
+// of its own, and finds KOMAINU_VM=1 in its environment.
 //
 //	go run ./tools/vmtest [-run REGEX] [-v] [-timeout 10m] [-to FILE] PACKAGE...
 //
@@ -101,8 +101,11 @@ func run(ctx context.Context, o options, patterns []string) (total report.Total,
 	if err := writeInitramfs(ctx, initrd, k, plan); err != nil {
 		return total, err
 	}
-	console := filepath.Join(scratch, "console.log")
-	total, err = boot(ctx, o, machine{kernel: k.image, initrd: initrd, console: console})
+	console, disk := filepath.Join(scratch, "console.log"), filepath.Join(scratch, "disk")
+	if err := errors.Join(os.WriteFile(disk, nil, 0o600), os.Truncate(disk, job.DiskBytes)); err != nil {
+		return total, err
+	}
+	total, err = boot(ctx, o, machine{kernel: k.image, initrd: initrd, console: console, disk: disk})
 	err = errors.Join(err, os.Rename(console, filepath.Join(out, "console.log")))
 	if o.to != "" {
 		err = errors.Join(err, total.AppendTo(o.to))

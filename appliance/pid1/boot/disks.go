@@ -116,7 +116,10 @@ func inspect(c *candidate) error {
 		return err
 	}
 	if p, ok := c.Find(layout.DataType, layout.DataName); ok {
-		c.fs, c.hasFS = blockdev.ReadExt4(io.NewSectionReader(f, p.Start, p.Bytes))
+		return root.Read(c.Disk, p, func(in io.ReaderAt) error {
+			c.fs, c.hasFS = blockdev.ReadExt4(in)
+			return nil
+		})
 	}
 	return nil
 }

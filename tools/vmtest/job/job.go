@@ -13,6 +13,12 @@ import (
 // Port is the name of the virtio-serial port that carries output and events.
 const Port = "komainu.vmtest"
 
+// Disk is the serial number of an empty disk for tests, and DiskBytes its size.
+const (
+	Disk      = "komainu.vmtest"
+	DiskBytes = 4 << 30
+)
+
 // Tag is the mount tag of the host's root.
 const Tag = "host"
 

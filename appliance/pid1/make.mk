@@ -1,0 +1,4 @@
+VM_PACKAGES += \
+	./appliance/pid1/boot \
+	./drivers/uevents \
+
