@@ -50,7 +50,7 @@ func First(ctx context.Context, o FirstOptions) string {
 	signal.Notify(ended, unix.SIGCHLD)
 	defer signal.Stop(ended)
 	g := o.Guard
-	g.Abort = func() error { return f.signal(unix.SIGABRT) }
+	g.Abort = func() error { return errors.Join(f.signal(unix.SIGABRT), f.signal(unix.SIGCONT)) } // a stopped process wouldn't take it
 	tasks.Go(func() { g.Watch(guarded) })
 	return f.keep(ctx, ended)
 }

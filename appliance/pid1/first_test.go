@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"komainu/appliance/control"
+	"komainu/drivers/cgroup"
 	"komainu/drivers/units"
 )
 
@@ -123,7 +124,9 @@ func TestHostFirst(t *testing.T) {
 
 func TestHostPower(t *testing.T) {
 	b := newFirst(t, true)
-	b.start(shell("deaf", `trap '' TERM; while :; do sleep 0.01; done`))
+	deaf := shell("deaf", `trap '' TERM; while :; do sleep 0.01; done`)
+	deaf.StopTimeout = 50 * time.Millisecond
+	b.start(deaf)
 	var r control.Reply
 	c := control.Client{Socket: b.Socket}
 	if err := c.Post(t.Context(), control.PowerPath, control.PowerOrder{Action: "explode"}, &r); err == nil {
@@ -135,7 +138,6 @@ func TestHostPower(t *testing.T) {
 	if _, err := b.Wait(t.Context(), "other"); err != nil {
 		t.Fatal(err)
 	}
-	go func() { _, _ = b.Stop(context.WithoutCancel(t.Context()), "deaf") }() // ends with the box
 	if err := c.Post(t.Context(), control.PowerPath, control.PowerOrder{Action: "restart", By: "sato", Reason: "drill"}, &r); err != nil || !r.OK {
 		t.Fatalf("%+v, %v", r, err)
 	}
@@ -151,6 +153,45 @@ func TestHostPower(t *testing.T) {
 	last, err := LastReset(b.dir+"/state", false, "", time.Now())
 	if err != nil || last.Kind != "order" || last.Reason.Args[1] != "sato" {
 		t.Errorf("got %+v, %v", last, err)
+	}
+}
+
+// TestHostBomb: a unit that forks for ever is bounded, and one stop ends it all.
+func TestHostBomb(t *testing.T) {
+	if os.Getenv("KOMAINU_VM") == "" {
+		t.Skip("needs the guest of tools/vmtest: it mounts cgroup2")
+	}
+	if err := syscall.Mount("cgroup2", cgroup.Root, "cgroup2", 0, ""); err != nil && !errors.Is(err, syscall.EBUSY) {
+		t.Fatal(err)
+	}
+	b := newFirst(t, true)
+	bomb := shell("bomb", `trap '' TERM; while :; do setsid sh -c 'trap "" TERM; while :; do sleep 100 & done' & sleep 0.01; done`)
+	bomb.Tasks, bomb.Memory, bomb.StopTimeout = 30, 64<<20, 200*time.Millisecond
+	b.start(bomb)
+	g, ok := cgroup.Find(cgroup.Root, groupParent, "bomb")
+	if !ok {
+		t.Fatal("no group")
+	}
+	if empty, err := g.Empty(); err != nil || empty {
+		t.Errorf("not in its group: %v, %v", empty, err)
+	}
+	user := shell("user", "grep CapEff /proc/self/status")
+	user.User, user.Caps = "nobody", []string{"CAP_NET_ADMIN"}
+	b.start(user)
+	if _, err := b.Wait(t.Context(), "user"); err != nil {
+		t.Fatal(err)
+	}
+	for start := time.Now(); !strings.Contains(b.log("user"), "0000000000001000") && time.Since(start) < 10*time.Second; {
+		time.Sleep(20 * time.Millisecond) // a file of another process
+	}
+	if got := b.log("user"); !strings.Contains(got, "0000000000001000") {
+		t.Errorf("got %q", got)
+	}
+	if st, err := b.Stop(t.Context(), "bomb"); err != nil || st.Running {
+		t.Errorf("%+v, %v", st, err)
+	}
+	if empty, err := g.Empty(); err != nil || !empty {
+		t.Errorf("something is left: %v, %v", empty, err)
 	}
 }
 

@@ -107,7 +107,8 @@ func (g Guard) do(ctx context.Context, a vigil.Action) {
 			err = g.Dog.Feed()
 		}
 	case vigil.AbortAgent:
-		err = g.supervisor().Signal(ctx, agentUnit, syscall.SIGABRT)
+		// A stopped process takes SIGABRT only when it goes on.
+		err = errors.Join(g.supervisor().Signal(ctx, agentUnit, syscall.SIGABRT), g.supervisor().Signal(ctx, agentUnit, syscall.SIGCONT))
 	case vigil.AbortSupervisor:
 		err = g.Abort()
 	case vigil.Record:

@@ -28,13 +28,17 @@ type Group struct{ dir string }
 // pids in force.
 func Make(root, parent, name string) (Group, error) {
 	g := Group{filepath.Join(root, parent, name)}
-	if err := os.MkdirAll(g.dir, 0o755); err != nil {
-		return Group{}, fmt.Errorf("make control group: %w", err)
-	}
+	// From the top: a root that is no cgroup2 is refused before anything is made.
 	for _, dir := range []string{root, filepath.Join(root, parent)} {
 		if err := write(filepath.Join(dir, "cgroup.subtree_control"), "+memory +pids"); err != nil {
 			return Group{}, fmt.Errorf("make control group %s: %w", g.dir, err)
 		}
+		if err := os.MkdirAll(filepath.Join(root, parent), 0o755); err != nil {
+			return Group{}, fmt.Errorf("make control group: %w", err)
+		}
+	}
+	if err := os.MkdirAll(g.dir, 0o755); err != nil {
+		return Group{}, fmt.Errorf("make control group: %w", err)
 	}
 	return g, nil
 }
