@@ -24,19 +24,33 @@ import (
 	"komainu/appliance/pid1"
 	"komainu/appliance/say"
 	"komainu/appliance/shell"
+	"komainu/appliance/update"
 	"komainu/drivers/units"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), unix.SIGTERM, unix.SIGINT)
 	defer stop()
-	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(ctx, words(os.Args), os.Stdout, os.Stderr))
+}
+
+// words are what the program was told: its name counts as the first word where
+// it is an applet's, as with /init and /sbin/modprobe.
+func words(argv []string) []string {
+	if name := filepath.Base(argv[0]); applets[name] != nil {
+		return append([]string{name}, argv[1:]...)
+	}
+	return argv[1:]
 }
 
 // applets are the long-running ones, and those that work without an agent.
 var applets = map[string]func(ctx context.Context, args []string, out io.Writer) error{
 	"agent":     agentMain,
 	"database":  databaseMain,
+	"image-job": update.JobMain,
+	"init":      initMain,
+	"modprobe":  modprobeMain,
+	"serial":    serialMain,
 	"supervise": superviseMain,
 	"timed":     timedMain,
 }
@@ -47,6 +61,10 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 			err := applet(ctx, args[1:], out)
 			if err == nil || errors.Is(err, flag.ErrHelp) { // the flags have been printed
 				return 0
+			}
+			var code exit
+			if errors.As(err, &code) {
+				return int(code)
 			}
 			var problems config.Problems
 			if errors.As(err, &problems) {
@@ -63,7 +81,9 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 
 func commands() []console.Command {
 	var all []console.Command
+	all = append(all, console.Box()...)
 	all = append(all, console.Config(config.Check)...)
+	all = append(all, console.Images()...)
 	all = append(all, console.NTP()...)
 	all = append(all, console.Return()...)
 	all = append(all, console.Service()...)
@@ -121,8 +141,12 @@ func agentMain(ctx context.Context, args []string, _ io.Writer) error {
 func superviseMain(ctx context.Context, args []string, _ io.Writer) error {
 	f, d := flags("supervise")
 	noClock := f.Bool("no-clock", false, "the time daemon doesn't adjust this machine's clock")
+	image := f.Bool("image", false, "this machine runs our image, and PID 1 is ours")
 	if err := f.Parse(args); err != nil {
 		return err
+	}
+	if *image {
+		return imageMain(ctx, *d)
 	}
 	self, err := os.Executable()
 	if err != nil {

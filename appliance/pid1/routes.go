@@ -47,9 +47,12 @@ func (s *supervisor) routes() []control.Route {
 	}
 }
 
+// beforeBound is how long Options.Before may hold up a power order.
+const beforeBound = 10 * time.Second
+
 // powerRoute is the image's: elsewhere the box isn't ours to end.
 func (s *supervisor) powerRoute() control.Route {
-	return control.Route{Pattern: "POST " + control.PowerPath, Role: control.Operator, Handle: func(_ context.Context, r *control.Request) (any, error) {
+	return control.Route{Pattern: "POST " + control.PowerPath, Role: control.Operator, Handle: func(ctx context.Context, r *control.Request) (any, error) {
 		var o control.PowerOrder
 		if err := r.Decode(&o); err != nil {
 			return nil, err
@@ -60,6 +63,11 @@ func (s *supervisor) powerRoute() control.Route {
 		}
 		if o.By == "" {
 			o.By = r.Peer.Name()
+		}
+		if s.o.Before != nil {
+			ctx, done := context.WithTimeout(ctx, beforeBound)
+			s.o.Before(ctx, o)
+			done()
 		}
 		args := []string{code, o.By, o.Reason}
 		// An order counts even where it can't be written down: a broken disk is a

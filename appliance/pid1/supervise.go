@@ -42,8 +42,9 @@ type Options struct {
 	// Image: the machine is ours. Each unit gets a control group (limits, nothing
 	// outlives it) and a bounded log, and an order ends the box.
 	Image  bool
-	Groups map[string]control.Role // who else may ask; only the image's routes have lower roles than admin
-	More   []control.Route         // answered on the same socket
+	Groups map[string]control.Role                         // who else may ask; only the image's routes have lower roles than admin
+	More   []control.Route                                 // answered on the same socket
+	Before func(ctx context.Context, o control.PowerOrder) // called before a power order is carried out, for at most beforeBound; may be nil
 }
 
 // SuperviseImage is Supervise on the image, where it is PID 1's child: the exit

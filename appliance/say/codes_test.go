@@ -197,6 +197,7 @@ func TestEveryCode(t *testing.T) {
 		"changes-":  {},
 		"orphans-":  {},
 		"postgres-": {},
+		"serial-":   {},
 		"term-":     {},
 	}
 	for _, op := range ops {

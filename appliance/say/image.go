@@ -2,8 +2,10 @@ package say
 
 // image: installing images, their trial, the disks they go to, a site's bundle.
 var image = map[string]row{
+	"box-images-unread":     {"the images on the EFI partition can't be read: {0}", "EFIパーティションのイメージを読み込めません：{0}"},
 	"box-rescue":            {"rescue: only the console runs", "救援モード（コンソールのみ稼働）"},
 	"box-unreachable":       {"the supervisor of the box doesn't answer: only a box that runs our image has one< ({0})>", "装置の監視プロセスが応答しません（専用イメージの装置でのみ使用可能）<（{0}）>"},
+	"box-unread":            {"the box's {0} can't be listed: {1}", "装置の{0}を一覧できません：{1}"},
 	"data-made":             {"made new at this start", "今回の起動で新規作成"},
 	"data-none":             {"none: nothing is kept over a restart", "なし（再起動で失われます）"},
 	"data-ok":               {"in order", "正常"},

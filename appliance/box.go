@@ -1,0 +1,332 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"komainu/appliance/config"
+	"komainu/appliance/control"
+	"komainu/appliance/pid1"
+	"komainu/appliance/pid1/machine"
+	"komainu/appliance/serial"
+	"komainu/appliance/update"
+	"komainu/drivers/blockdev"
+	"komainu/drivers/files"
+	"komainu/drivers/uevents"
+	"komainu/drivers/units"
+	"komainu/images/layout"
+)
+
+// imageBox is the supervisor's side of an image: what runs, what PID 1 tells, how a
+// box gets its configuration and its next version.
+type imageBox struct {
+	started
+	folders
+	log      *slog.Logger
+	facts    machine.Facts
+	root     blockdev.Root
+	images   *update.Box
+	pid1     control.Client
+	site     update.Site
+	problems []control.Reason // of the start, beside what PID 1 found
+
+	mu        sync.Mutex
+	terminals []string // that have a console
+}
+
+// exit is an exit status that main passes on without a word.
+type exit int
+
+func (e exit) Error() string { return fmt.Sprintf("exit %d", int(e)) }
+
+// imageMain is the supervisor of an image, PID 1's one child.
+func imageMain(ctx context.Context, d folders) error {
+	log := slog.New(slog.NewTextHandler(kernelLog{}, nil))
+	st, err := readStarted()
+	if err != nil {
+		log.Error("start", "error", err)
+	}
+	b := &imageBox{started: st, folders: d, log: log, facts: machine.Read("/sys"), root: blockdev.Root{Sys: "/sys", Dev: "/dev"},
+		pid1: control.Client{Socket: filepath.Join(d.run, "pid1.sock")}}
+	b.site = update.Site{Root: layout.EFIMount, Run: d.run, Keys: layout.Keys, Config: d.config, State: d.state,
+		Check: func(data []byte, secrets []string) (string, error) {
+			name, err := checkSite(data)
+			if err != nil {
+				return "", err
+			}
+			return name, checkSecrets(data, secrets)
+		}}
+	b.firstSite()
+	client := units.Client{Socket: b.pid1.Socket}
+	b.images, err = update.Open(update.Config{
+		Root: layout.EFIMount, State: d.state, Run: d.run, Keys: layout.Keys, Program: layout.Program,
+		Version: st.Found.Build.Version, Loader: st.Loader, Last: st.Last, CA: b.authority,
+		Writable: update.Remount(layout.EFIMount), World: b.world(), Units: client,
+		Disks:   b.disks,
+		Restart: b.restart, Wall: time.Now, Log: log,
+	})
+	if err != nil {
+		log.Error("images", "error", err)
+		b.problems = append(b.problems, control.Reason{Code: "box-images-unread", Args: []string{err.Error()}})
+	}
+	devices, err := uevents.Listen()
+	if err != nil {
+		log.Error("devices", "error", err) // what is plugged in later has no console
+	}
+	tasks, stop := context.WithCancel(context.WithoutCancel(ctx))
+	var running sync.WaitGroup
+	running.Go(func() {
+		if err := b.images.Run(tasks); err != nil && tasks.Err() == nil {
+			log.Error("trial of the image", "error", err)
+		}
+	})
+	if devices != nil {
+		running.Go(func() { b.watchDevices(tasks, devices, client) })
+	}
+	code, err := pid1.SuperviseImage(ctx, pid1.Options{
+		Run: d.run, State: d.state, Log: log, Units: append(b.terminalUnits(), b.units()...),
+		More:   append(b.images.Routes(), b.route()),
+		Before: b.beforeEnd,
+	})
+	stop()
+	running.Wait()
+	if err != nil {
+		log.Error("supervise", "error", err)
+	}
+	if code == 0 {
+		return nil
+	}
+	return exit(code)
+}
+
+// units of an image, in the order of their start. Without a configuration, and
+// in rescue, nothing runs but the consoles.
+func (b *imageBox) units() []units.Unit {
+	if b.Found.Rescue {
+		return nil
+	}
+	all := []units.Unit{{
+		// It takes its own user when its sockets are open (strongswan.conf).
+		Name: "charon", Argv: []string{layout.Charon, "--use-syslog", "no"}, Env: environment, Dir: "/",
+		Restart: true, StopTimeout: 10 * time.Second, Memory: 256 << 20, Tasks: 64, Ready: "/run/charon.vici",
+	}}
+	if _, err := os.Stat(b.config); errors.Is(err, fs.ErrNotExist) {
+		return all
+	}
+	all = append(all, b.unit("agent", 512<<20, "agent.sock"))
+	// With a file that can't be read, it tells so until that is mended.
+	if file, err := config.Load(b.config); err != nil || file.NTP != nil {
+		all = append(all, b.unit("timed", 128<<20, "timed.sock"))
+	}
+	return all
+}
+
+// unit is an applet of ours.
+func (b *imageBox) unit(name string, memory int64, socket string) units.Unit {
+	return units.Unit{Name: name, Argv: []string{layout.Program, name, "--config", b.config, "--state", b.state, "--run", b.run},
+		Env: environment, Dir: "/", Restart: true, StopTimeout: 10 * time.Second, Memory: memory, Tasks: 256, Ready: filepath.Join(b.run, socket)}
+}
+
+// terminalUnits are the consoles that have none yet.
+func (b *imageBox) terminalUnits() []units.Unit {
+	names, err := serial.Terminals()
+	if err != nil {
+		b.log.Error("find terminals", "error", err)
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var all []units.Unit
+	for _, tty := range names {
+		if slices.Contains(b.terminals, tty) {
+			continue
+		}
+		b.terminals = append(b.terminals, tty)
+		all = append(all, units.Unit{Name: "serial-" + strings.ToLower(tty),
+			Argv: []string{layout.Program, "serial", "--tty", tty, "--config", b.config, "--state", b.state, "--run", b.run},
+			Env:  environment, Dir: "/", Restart: true, StopTimeout: 5 * time.Second, Memory: 256 << 20, Tasks: 256})
+	}
+	return all
+}
+
+// watchDevices gives a console to a terminal that is plugged in, and a
+// configuration to a box that has none when a stick brings one.
+func (b *imageBox) watchDevices(ctx context.Context, devices *uevents.Conn, client units.Client) {
+	defer devices.Close() // read side: nothing to lose
+	err := devices.Run(ctx, func(e uevents.Event) {
+		if e.Action != "add" && e.Action != uevents.Lost {
+			return
+		}
+		var start []units.Unit
+		if s := e.Vars["SUBSYSTEM"]; s == "tty" || e.Action == uevents.Lost {
+			start = b.terminalUnits()
+		}
+		if s := e.Vars["SUBSYSTEM"]; (s == "block" || e.Action == uevents.Lost) && b.firstSite() {
+			start = append(start, b.units()...)
+		}
+		for _, u := range start {
+			if _, err := client.Start(ctx, u); err != nil {
+				b.log.Error("start", "unit", u.Name, "error", err)
+			}
+		}
+	})
+	if err != nil && ctx.Err() == nil {
+		b.log.Error("devices", "error", err)
+	}
+}
+
+// firstSite takes the first configuration from a stick, where the box has none
+// and somebody brings one.
+func (b *imageBox) firstSite() bool {
+	if b.Found.Rescue {
+		return false
+	}
+	name, err := b.site.First()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.problems = slices.DeleteFunc(b.problems, func(r control.Reason) bool { return strings.HasPrefix(r.Code, "site-") })
+	var refused *control.Error
+	switch {
+	case errors.As(err, &refused):
+		b.problems = append(b.problems, control.Reason{Code: refused.Code, Args: refused.Args})
+	case err != nil:
+		b.log.Error("first configuration", "error", err)
+	case name != "":
+		b.log.Info("first configuration", "site", name)
+		if err := unix.Sethostname([]byte(name)); err != nil {
+			b.log.Error("name of the box", "error", err)
+		}
+		return true
+	}
+	return false
+}
+
+// checkSite gives the name of the site in a configuration that is valid.
+func checkSite(data []byte) (string, error) {
+	f, problems := config.Parse("komainu.toml", data)
+	if len(problems) > 0 {
+		return "", problems
+	}
+	return f.Site.Name, nil
+}
+
+var secretRef = regexp.MustCompile(`"secret:([^"]+)"`)
+
+// checkSecrets demands every secret that the configuration names.
+func checkSecrets(data []byte, have []string) error {
+	for _, m := range secretRef.FindAllSubmatch(data, -1) {
+		if name := string(m[1]); !slices.Contains(have, name) {
+			return fmt.Errorf("the configuration names secret:%s, which the bundle doesn't bring", name)
+		}
+	}
+	return nil
+}
+
+// authority is the file of the authority that servers of images are proved by.
+func (b *imageBox) authority() string {
+	file, err := config.Load(b.config)
+	if err != nil || file.Image.CA == "" {
+		return ""
+	}
+	w := &wiring{folders: b.folders, file: file, secrets: files.Secrets{Dir: filepath.Join(b.state, "secrets")}}
+	path, err := w.path(file.Image.CA)
+	if err != nil {
+		b.log.Error("authority of images", "error", err)
+	}
+	return path
+}
+
+func (b *imageBox) world() update.World {
+	return update.World{
+		Agent: control.Client{Socket: filepath.Join(b.run, "agent.sock")}, Time: control.Client{Socket: filepath.Join(b.run, "timed.sock")},
+		Units: b.statuses, Sys: "/sys",
+		Console: func() bool {
+			b.mu.Lock()
+			none := len(b.terminals) == 0
+			b.mu.Unlock()
+			return none || slices.ContainsFunc(b.statuses(), func(u units.Status) bool { return u.Running && strings.HasPrefix(u.Name, "serial-") })
+		},
+	}
+}
+
+// statuses are those of all units; none when the own socket doesn't answer yet.
+func (b *imageBox) statuses() []units.Status {
+	ctx, done := context.WithTimeout(context.Background(), 2*time.Second)
+	defer done()
+	var all []units.Status
+	if err := b.pid1.Get(ctx, "/v1/units", &all); err != nil {
+		b.log.Warn("units", "error", err)
+	}
+	return all
+}
+
+func (b *imageBox) disks() ([]control.Disk, error) { return machine.Disks(b.root, b.Found.Disk) }
+
+// restart is for an image that is given up.
+func (b *imageBox) restart(kind string, why control.Reason) {
+	if err := pid1.RecordEnd(b.state, control.Reset{Kind: kind, Reason: why, At: time.Now()}); err != nil {
+		b.log.Error("restart", "error", err)
+	}
+	ctx, done := context.WithTimeout(context.Background(), 10*time.Second)
+	defer done()
+	var reply control.Reply
+	if err := b.pid1.Post(ctx, control.PowerPath, control.PowerOrder{Action: "restart", By: "komainu", Reason: why.Code}, &reply); err != nil {
+		b.log.Error("restart", "error", err)
+	}
+}
+
+// beforeEnd keeps what an image on trial, or one that waits, is judged by.
+func (b *imageBox) beforeEnd(ctx context.Context, o control.PowerOrder) {
+	if o.By == "komainu" {
+		return // the trial is over
+	}
+	if err := b.images.BeforeRestart(ctx); err != nil {
+		b.log.Error("images, before the restart", "error", err)
+	}
+}
+
+// route answers control.BoxPath.
+func (b *imageBox) route() control.Route {
+	return control.Route{Pattern: "GET " + control.BoxPath, Role: control.Viewer, Handle: func(context.Context, *control.Request) (any, error) {
+		return b.tell(), nil
+	}}
+}
+
+func (b *imageBox) tell() control.Box {
+	x := control.Box{
+		Version: string(b.Found.Build.Version), Entry: b.Loader.Entry, Rescue: b.Found.Rescue, Model: b.facts.Model, Serial: b.facts.Serial,
+		Booted: b.At, Memory: b.facts.Memory, Last: b.Last, Trial: b.images.Trial(), Data: b.Found.Data,
+		Faults: slices.Clone(b.Found.Faults),
+	}
+	b.mu.Lock()
+	x.Faults = append(x.Faults, b.problems...)
+	b.mu.Unlock()
+	var info unix.Sysinfo_t
+	if err := unix.Sysinfo(&info); err == nil {
+		x.UptimeS = float64(info.Uptime)
+	}
+	part := func(what string, err error) {
+		if err != nil {
+			x.Faults = append(x.Faults, control.Reason{Code: "box-unread", Args: []string{what, err.Error()}})
+		}
+	}
+	var err error
+	x.Images, err = b.images.Images()
+	part("images", err)
+	x.Disks, err = b.disks()
+	part("disks", err)
+	x.Ports, err = machine.Ports("/sys")
+	part("ports", err)
+	return x
+}

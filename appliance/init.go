@@ -1,0 +1,260 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"komainu/appliance/control"
+	"komainu/appliance/pid1"
+	"komainu/appliance/pid1/boot"
+	"komainu/appliance/say"
+	"komainu/appliance/serial"
+	"komainu/drivers/efivars"
+	"komainu/drivers/files"
+	"komainu/drivers/kmod"
+	"komainu/drivers/pstore"
+	"komainu/drivers/watchdog"
+	"komainu/images/layout"
+)
+
+// started is what PID 1 tells the supervisor of an image, in RUN/boot.json.
+type started struct {
+	Found  boot.Found     `json:"found"`
+	Loader efivars.Loader `json:"loader"`
+	Last   control.Reset  `json:"last"`
+	At     time.Time      `json:"at"`
+}
+
+const (
+	startedFile    = layout.Run + "/boot.json"
+	startedVersion = 1
+)
+
+// watchdogTime is how long a box that hangs stays so. The vigil feeds every few
+// seconds; a start-up step may hold it up for bootBound in all.
+const (
+	watchdogTime = 30 * time.Second
+	bootBound    = 10 * time.Minute
+)
+
+// watchdogModules are loaded before anything else: from then on a hang ends in a
+// reset. Those of devices that the machine hasn't do nothing.
+var watchdogModules = []string{"i6300esb", "iTCO_wdt", "sp5100_tco", "wdat_wdt"}
+
+// initMain is PID 1 of the image. It never returns.
+func initMain(ctx context.Context, _ []string, _ io.Writer) error {
+	if os.Getpid() != 1 {
+		return errors.New("init is process 1 of the image; on a host of your own: komainu supervise")
+	}
+	vars := efivars.Vars{Dir: efivars.Dir}
+	var st started
+	log := slog.New(slog.NewTextHandler(kernelLog{}, nil))
+	b := boot.Early(boot.Options{
+		Log: log,
+		Say: tellConsole,
+		BootPartition: func() string {
+			var err error
+			if st.Loader, err = vars.Loader(); err != nil {
+				log.Warn("boot loader", "error", err)
+			}
+			return st.Loader.PartUUID
+		},
+		Hostname: siteName,
+	})
+	dog := armWatchdog(b.Modules, log)
+	fed := feedDuring(dog, log)
+	st.Found, st.At = b.Rest(ctx), time.Now()
+	dump, err := pstore.Take(pstore.Dir)
+	if err != nil {
+		log.Warn("last words of the kernel", "error", err)
+	}
+	if st.Last, err = pid1.LastReset(layout.State, dog != nil && dog.Info().CardReset, dump, time.Now()); err != nil {
+		log.Error("how the last run ended", "error", err)
+	}
+	if err := files.ReplaceJSON(startedFile, startedVersion, st); err != nil {
+		log.Error("tell the supervisor", "error", err)
+	}
+	watched, stop := context.WithCancel(context.WithoutCancel(ctx))
+	devices := make(chan error, 1)
+	go func() { devices <- b.Run(watched, nil) }()
+	fed()
+	guard := pid1.Guard{Run: layout.Run, State: layout.State, Log: log}
+	if dog != nil { // a nil *Device in an interface isn't nil
+		guard.Dog = dog
+	}
+	end := pid1.First(ctx, pid1.FirstOptions{
+		Argv: []string{layout.Program, "supervise", "--image", "--config", layout.Config, "--state", layout.State, "--run", layout.Run},
+		Env:  environment, Out: consoleOut(), Guard: guard, Log: log,
+	})
+	stop()
+	if err := <-devices; err != nil {
+		log.Error("devices", "error", err)
+	}
+	if end == "rescue" {
+		if err := vars.StartOnce(filepath.Base(layout.RescueConf)); err != nil {
+			log.Error("ask the boot loader for the rescue entry", "error", err)
+		}
+	}
+	if err := b.Stop(); err != nil {
+		log.Error("take the disks away", "error", err)
+	}
+	return power(end)
+}
+
+// environment of what PID 1 and the supervisor of an image start.
+var environment = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin:/bbin", "HOME=/root", "LC_ALL=C.UTF-8"}
+
+// power ends the machine, or starts it again.
+func power(end string) error {
+	how := unix.LINUX_REBOOT_CMD_RESTART
+	if end == "off" {
+		how = unix.LINUX_REBOOT_CMD_POWER_OFF
+	}
+	unix.Sync()
+	err := unix.Reboot(how)
+	// PID 1 that returns is a panic of the kernel, which starts it again.
+	return fmt.Errorf("reboot: %w", err)
+}
+
+func armWatchdog(modules *kmod.Loader, log *slog.Logger) *watchdog.Device {
+	if modules != nil {
+		for _, name := range watchdogModules {
+			if err := modules.Load(name); err != nil {
+				log.Debug("watchdog", "module", name, "error", err)
+			}
+		}
+		if _, err := watchdog.Find(watchdog.Sys, watchdog.Dev); errors.Is(err, watchdog.ErrNone) {
+			if err := modules.Load("softdog"); err != nil { // better than nothing: it ends a PID 1 that hangs
+				log.Error("watchdog", "error", err)
+			}
+		}
+	}
+	path, err := watchdog.Find(watchdog.Sys, watchdog.Dev)
+	if err == nil {
+		var d *watchdog.Device
+		if d, err = watchdog.Open(path, watchdogTime); err == nil {
+			log.Info("watchdog", "device", path, "identity", d.Info().Identity, "timeout", d.Info().Timeout)
+			return d
+		}
+	}
+	log.Error("no watchdog", "error", err)
+	return nil
+}
+
+// feedDuring feeds the watchdog while a disk is made or checked, at most for
+// bootBound. The returned func ends it; from then on the guard feeds.
+func feedDuring(dog *watchdog.Device, log *slog.Logger) (end func()) {
+	ctx, cancel := context.WithTimeout(context.Background(), bootBound)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(watchdogTime / 6)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				if dog == nil {
+					continue
+				}
+				if err := dog.Feed(); err != nil {
+					log.Error("feed the watchdog", "error", err)
+				}
+			}
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+	}
+}
+
+// kernelLog keeps what PID 1 writes in the kernel's ring, where dmesg shows it
+// and a crash dump holds it; it doesn't reach the operator's line.
+type kernelLog struct{}
+
+func (kernelLog) Write(p []byte) (int, error) {
+	f, err := os.OpenFile("/dev/kmsg", os.O_WRONLY, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()                               // every write stands by itself
+	_, err = f.Write(append([]byte("<6>"), p...)) // one write is one record (kernel: dev-kmsg)
+	return len(p), err
+}
+
+// tellConsole tells the person at the kernel's console about what takes long,
+// in both languages: nobody has chosen one yet.
+func tellConsole(code string, args ...string) {
+	f := consoleOut()
+	if f == nil {
+		return
+	}
+	defer f.Close() // a console that is gone can't be told
+	for _, lang := range []string{"en", "ja"} {
+		fmt.Fprintf(f, "%s\r\n", say.Text(lang, code, args...))
+	}
+}
+
+// consoleOut is the kernel's console; nil without one.
+func consoleOut() *os.File {
+	f, err := os.OpenFile("/dev/console", os.O_WRONLY|unix.O_NOCTTY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	return f
+}
+
+// siteName is the box's name as its configuration says; "" without one that
+// can be read.
+func siteName() string {
+	data, err := os.ReadFile(layout.Config)
+	if err != nil {
+		return ""
+	}
+	name, err := checkSite(data)
+	if err != nil {
+		return ""
+	}
+	return name
+}
+
+// readStarted is what PID 1 told.
+func readStarted() (started, error) {
+	var st started
+	err := files.ReadJSON(startedFile, startedVersion, &st)
+	if err != nil {
+		err = fmt.Errorf("what PID 1 found: %w", err)
+	}
+	return st, err
+}
+
+// modprobeMain is what the kernel calls as /sbin/modprobe (kernel/kmod.c).
+func modprobeMain(_ context.Context, args []string, _ io.Writer) error {
+	if code := kmod.Modprobe(args, layout.Modules, os.Stderr); code != 0 {
+		return exit(code)
+	}
+	return nil
+}
+
+// serialMain is the process behind one terminal.
+func serialMain(ctx context.Context, args []string, _ io.Writer) error {
+	f, d := flags("serial")
+	tty := f.String("tty", "", "terminal `NAME`, such as ttyS0")
+	if err := f.Parse(args); err != nil {
+		return err
+	}
+	if *tty == "" {
+		return errors.New("which terminal? --tty NAME is missing")
+	}
+	return serial.Main(ctx, serial.Options{TTY: *tty, State: d.state, Run: d.run, Config: d.config, Commands: commands()})
+}
