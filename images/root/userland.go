@@ -70,15 +70,15 @@ func userland(ctx context.Context, cache string, progress func(string)) (file st
 		return file, commands, nil
 	}
 	progress(fmt.Sprintf("building %d commands of the emergency shell, once, about a minute", len(commands)))
-	source, err := os.MkdirTemp(cache, "build-")
+	source, err := os.MkdirTemp("", "userland-")
 	if err != nil {
 		return "", nil, err
 	}
 	defer os.RemoveAll(source)
-	part := filepath.Join(source, "bb") // another build may make it at the same time
+	part := filepath.Join(cache, filepath.Base(source)+".part") // another build may make one at the same time
 	err = bb.BuildBusybox(ulog.Null, &bb.Opts{
 		Env:          golang.Default(golang.DisableCGO(), golang.WithGOOS("linux"), golang.WithGOARCH("amd64")),
-		GenSrcDir:    filepath.Join(source, "src"),
+		GenSrcDir:    source,
 		CommandPaths: packages,
 		BinaryPath:   part,
 		GoBuildOpts:  &golang.BuildOpts{EnableInlining: true},
@@ -86,7 +86,7 @@ func userland(ctx context.Context, cache string, progress func(string)) (file st
 	if err != nil {
 		return "", nil, fmt.Errorf("build the emergency shell's commands: %w", err)
 	}
-	old, err := filepath.Glob(filepath.Join(cache, "userland-*"))
+	old, err := filepath.Glob(filepath.Join(cache, "userland-*[0-9a-f]"))
 	if err != nil {
 		return "", nil, err
 	}

@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	_ "embed" // modules.txt
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +12,7 @@ import (
 	"strings"
 
 	"komainu/drivers/kmod"
+	"komainu/images/debs"
 )
 
 // kernel is an unpacked Debian kernel package.
@@ -23,9 +23,12 @@ type kernel struct {
 }
 
 // fetchKernel returns the kernel that the distribution's meta package names
-// today, from the folder where the image takes its packages from.
+// today, and makes dir. The packages lie where the builder of the image has them.
 func fetchKernel(ctx context.Context, dir string) (kernel, error) {
-	got, err := debs.Fetch(ctx, dir, []string{debs.Kernel}, func(s string) { fmt.Println("vmtest:", s) })
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return kernel{}, err
+	}
+	got, err := debs.Fetch(ctx, filepath.Join(filepath.Dir(dir), "image/debs"), []string{debs.Kernel}, func(s string) { fmt.Println("vmtest:", s) })
 	if err != nil {
 		return kernel{}, err
 	}
