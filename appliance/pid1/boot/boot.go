@@ -153,6 +153,8 @@ func (b *Boot) clock(floor int64) error {
 	moved, err := raiseClock(floor)
 	if moved > 0 {
 		b.o.Log.Warn("the hardware clock was behind", "s", moved)
+	}
+	if moved > 86400 { // less is a clock that drifts
 		b.fault("boot-clock-behind", time.Unix(floor-moved, 0).UTC().Format(time.DateOnly), time.Unix(floor, 0).UTC().Format(time.DateOnly))
 	}
 	return err
@@ -237,9 +239,10 @@ func (b *Boot) Run(ctx context.Context, seen func(uevents.Event)) error {
 		}
 	})
 	if err != nil {
-		<-ctx.Done() // the boot goes on without
+		b.o.Log.Error("devices that are plugged in get no driver any more", "error", err)
+		<-ctx.Done()
 	}
-	return err
+	return nil
 }
 
 // plugged serves one event of a device.

@@ -18,13 +18,14 @@ const slow = 5 * time.Second
 // tool runs a program of the image and returns its exit code; -1 when it could
 // not be started or was ended by the limit or a signal. What it printed goes to
 // the log. It waits for its child: it must not run beside a supervisor, which
-// reaps all.
+// reaps all. A disk that hangs keeps its tool in the kernel whatever is sent to
+// it: that is the watchdog's matter.
 func (b *Boot) tool(ctx context.Context, limit time.Duration, argv ...string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program(argv[0]), argv[1:]...)
 	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C", "E2FSCK_CONFIG=/dev/null"}
-	cmd.WaitDelay = 5 * time.Second // one that hangs in the kernel is left behind
+	cmd.WaitDelay = 5 * time.Second
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	note := time.AfterFunc(slow, func() { b.say("boot-tool-runs", strings.Join(argv, " ")) })
