@@ -93,7 +93,7 @@ func (r Root) Look(d Disk) (Disk, error) {
 	if d.Content, err = Probe(f); err != nil {
 		return d, fmt.Errorf("look at disk %s: %w", d.Name, err)
 	}
-	d.Partitions = r.partitions(d)
+	d.Partitions = r.Partitions(d)
 	if d.Content == "gpt" {
 		if err := readTable(f, &d); err != nil {
 			return d, err
@@ -125,8 +125,8 @@ func (r Root) Read(d Disk, p Partition, use func(io.ReaderAt) error) error {
 	return use(io.NewSectionReader(f, p.Start, p.Bytes))
 }
 
-// partitions are those that the kernel has.
-func (r Root) partitions(d Disk) []Partition {
+// Partitions are those that the kernel has, without what only the table says.
+func (r Root) Partitions(d Disk) []Partition {
 	base := filepath.Join(r.Sys, "block", strings.ReplaceAll(d.Name, "/", "!"))
 	found, _ := filepath.Glob(filepath.Join(base, "*", "partition")) // only a malformed pattern fails
 	var parts []Partition

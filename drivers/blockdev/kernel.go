@@ -42,7 +42,7 @@ func (r Root) Announce(disk string, p Partition) error {
 }
 
 func (r Root) has(disk string, p Partition) bool {
-	for _, k := range r.partitions(Disk{Name: disk}) {
+	for _, k := range r.Partitions(Disk{Name: disk}) {
 		if k.Number == p.Number && k.Start == p.Start && k.Bytes == p.Bytes {
 			return true
 		}

@@ -38,6 +38,9 @@ func (b *Boot) disks(ctx context.Context) error {
 	b.faults = append(b.faults, p.faults...)
 	b.found.Data = "none"
 	if p.disk != "" {
+		if err := b.intact(p); err != nil {
+			b.o.Log.Error("partition table", "error", err) // the mounts say what it means
+		}
 		b.mountESP(ctx, device(p.esp.Name))
 		switch {
 		case b.found.Rescue:
@@ -124,6 +127,42 @@ func inspect(c *candidate) error {
 	return nil
 }
 
+// intact puts a partition table right that was cut while it was written: its
+// copy is good then, but the kernel doesn't look at that by itself.
+func (b *Boot) intact(p plan) error {
+	var errs []error
+	for _, part := range []blockdev.Partition{p.esp, p.data} {
+		if part.Name != "" {
+			errs = append(errs, root.Announce(p.disk, part))
+		}
+	}
+	if p.do != check || b.found.Rescue {
+		return errors.Join(errs...) // whoever makes the partition repairs the table too
+	}
+	f, d, err := open(p.disk)
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	defer f.Close()
+	_, err = disk.AddData(f, disk.Geometry{Bytes: d.Bytes, Sector: d.Sector})
+	return errors.Join(append(errs, err)...)
+}
+
+// open opens one disk of the list for writing.
+func open(name string) (*os.File, blockdev.Disk, error) {
+	disks, err := root.List()
+	if err != nil {
+		return nil, blockdev.Disk{}, err
+	}
+	for _, d := range disks {
+		if d.Name == name {
+			f, err := os.OpenFile(device(name), os.O_RDWR, 0)
+			return f, d, err
+		}
+	}
+	return nil, blockdev.Disk{}, fmt.Errorf("disk %s is gone: check its cable", name)
+}
+
 // mountESP mounts the EFI partition read-only, repaired first when it was not
 // unmounted; the box runs without it, but can't be updated.
 func (b *Boot) mountESP(ctx context.Context, dev string) {
@@ -192,15 +231,11 @@ func (b *Boot) mountData(ctx context.Context, p plan) error {
 // A cut at any moment leaves MarkUnmade, and the next boot begins again.
 func (b *Boot) makeData(ctx context.Context, name string) (blockdev.Partition, error) {
 	var none blockdev.Partition
-	f, err := os.OpenFile(filepath.Join(root.Dev, name), os.O_RDWR, 0)
+	f, d, err := open(name)
 	if err != nil {
 		return none, err
 	}
 	defer f.Close()
-	d, err := one(name)
-	if err != nil {
-		return none, err
-	}
 	if err := blockdev.MarkUnmade(f, d.Bytes); err != nil {
 		return none, err
 	}
@@ -225,20 +260,6 @@ func (b *Boot) makeData(ctx context.Context, name string) (blockdev.Partition, e
 		return none, err
 	}
 	return p, blockdev.MarkMade(f, d.Bytes)
-}
-
-// one is a disk of the list.
-func one(name string) (blockdev.Disk, error) {
-	disks, err := root.List()
-	if err != nil {
-		return blockdev.Disk{}, err
-	}
-	for _, d := range disks {
-		if d.Name == name {
-			return d, nil
-		}
-	}
-	return blockdev.Disk{}, fmt.Errorf("disk %s is gone: check its cable", name)
 }
 
 // syncDevice has the disk write its cache: fsync of a block device is a flush.

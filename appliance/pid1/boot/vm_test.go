@@ -220,6 +220,17 @@ func TestHostBoot(t *testing.T) {
 		t.Errorf("EFI partition not unmounted: %+v", s)
 	}
 
+	zero(dev, g.Sector+16, 4) // the checksum of the first table's header
+	if err := root.Reread(d.Name); err != nil {
+		t.Fatal(err)
+	}
+	if s = boot(t, guid); s.Found.Data != "ok" || s.Found.ESP != dev+"1" || s.codes() != "" {
+		t.Errorf("table damaged: %+v", s)
+	}
+	if err := root.Reread(d.Name); err != nil || len(root.Partitions(d)) != 2 {
+		t.Errorf("the kernel has %+v, %v", root.Partitions(d), err)
+	}
+
 	zero(dev+"1", 0, 4096) // the FAT's boot sectors
 	if s = boot(t, guid); s.Found.Data != "ok" || s.Found.ESP != "" || !strings.HasPrefix(s.codes(), "boot-esp-not-mounted "+dev+"1") {
 		t.Errorf("EFI partition lost: %+v", s)
