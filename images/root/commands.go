@@ -2,7 +2,7 @@
 
 // The commands of the emergency shell. The imports keep their modules in go.sum;
 // nothing is ever built with the tag: a command is no package that can be
-// imported. CommandNames reads this list.
+// imported. commandPackages reads this list.
 package root
 
 import (

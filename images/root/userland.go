@@ -44,6 +44,9 @@ func commandPackages() ([]string, error) {
 // stays in cache until the list, its modules or Go change. The working
 // directory must lie in our module.
 func userland(ctx context.Context, cache string, progress func(string)) (file string, commands []string, err error) {
+	if cache, err = filepath.Abs(cache); err != nil { // what builds it runs elsewhere
+		return "", nil, err
+	}
 	packages, err := commandPackages()
 	if err != nil {
 		return "", nil, err
