@@ -14,6 +14,7 @@ import (
 	"komainu/drivers/blockdev"
 	"komainu/drivers/uevents"
 	"komainu/images/disk"
+	"komainu/images/esp"
 	"komainu/images/layout"
 )
 
@@ -166,19 +167,39 @@ func open(name string) (*os.File, blockdev.Disk, error) {
 // mountESP mounts the EFI partition read-only, repaired first when it was not
 // unmounted; the box runs without it, but can't be updated.
 func (b *Boot) mountESP(ctx context.Context, dev string) {
+	// Before fsck.fat, which would keep both of two names on one chain. Always: the
+	// boot loader renames too, and leaves no mark when it is cut.
+	if err := uncross(dev); err != nil {
+		b.o.Log.Error("names on the EFI partition", "error", err) // the mount says what it means
+	}
 	if dirty(dev) {
 		code, err := b.tool(ctx, preenLimit, "fsck.fat", "-a", "-w", dev)
 		if err != nil || code > 1 {
 			b.fault("boot-esp-damaged", dev, fmt.Sprint(code))
 		}
 	}
-	err := mountAll(mountPoint{source: dev, target: layout.EFIMount, kind: "vfat", flags: quiet | unix.MS_RDONLY, data: "umask=077"})
+	err := mountAll(mountPoint{source: dev, target: layout.EFIMount, kind: "vfat",
+		flags: quiet | unix.MS_RDONLY | unix.MS_DIRSYNC, data: "umask=077"}) // images/esp needs MS_DIRSYNC; a remount can't add it
 	if err != nil {
 		b.o.Log.Error("EFI partition", "error", err)
 		b.fault("boot-esp-not-mounted", dev, err.Error())
 		return
 	}
 	b.found.ESP = dev
+}
+
+// uncross dissolves what a cut left of a rename.
+func uncross(dev string) error {
+	f, err := os.OpenFile(dev, os.O_RDWR, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close() // synced below
+	struck, err := esp.Uncross(f)
+	if err != nil || len(struck) == 0 {
+		return err
+	}
+	return f.Sync()
 }
 
 func dirty(dev string) bool {
