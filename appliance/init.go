@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -39,11 +40,8 @@ const (
 )
 
 // watchdogTime is how long a box that hangs stays so. The vigil feeds every few
-// seconds; a start-up step may hold it up for bootBound in all.
-const (
-	watchdogTime = 30 * time.Second
-	bootBound    = 10 * time.Minute
-)
+// seconds; before it, the start-up says how long each step may take.
+const watchdogTime = 30 * time.Second
 
 // watchdogModules are loaded before anything else: from then on a hang ends in a
 // reset. Those of devices that the machine hasn't do nothing.
@@ -57,9 +55,11 @@ func initMain(ctx context.Context, _ []string, _ io.Writer) error {
 	vars := efivars.Vars{Dir: efivars.Dir}
 	var st started
 	log := slog.New(slog.NewTextHandler(kernelLog{}, nil))
+	feeder := &startFeeder{began: time.Now()}
 	b := boot.Early(boot.Options{
-		Log: log,
-		Say: tellConsole,
+		Log:  log,
+		Busy: feeder.busy,
+		Say:  tellConsole,
 		BootPartition: func() string {
 			var err error
 			if st.Loader, err = vars.Loader(); err != nil {
@@ -70,7 +70,7 @@ func initMain(ctx context.Context, _ []string, _ io.Writer) error {
 		Hostname: siteName,
 	})
 	dog := armWatchdog(b.Modules, log)
-	fed := feedDuring(dog, log)
+	fed := feeder.run(dog, log)
 	st.Found, st.At = b.Rest(ctx), time.Now()
 	dump, err := pstore.Take(pstore.Dir)
 	if err != nil {
@@ -149,10 +149,18 @@ func armWatchdog(modules *kmod.Loader, log *slog.Logger) *watchdog.Device {
 	return nil
 }
 
-// feedDuring feeds the watchdog while a disk is made or checked, at most for
-// bootBound. The returned func ends it; from then on the guard feeds.
-func feedDuring(dog *watchdog.Device, log *slog.Logger) (end func()) {
-	ctx, cancel := context.WithTimeout(context.Background(), bootBound)
+// startFeeder feeds the watchdog while the box starts, as long as the start-up
+// has said that its step may take (Busy).
+type startFeeder struct {
+	began time.Time    // only its monotonic part is used: the start-up moves the wall clock
+	until atomic.Int64 // ns since began
+}
+
+func (s *startFeeder) busy(atMost time.Duration) { s.until.Store(int64(time.Since(s.began) + atMost)) }
+
+// run feeds until end is called; from then on the guard does.
+func (s *startFeeder) run(dog *watchdog.Device, log *slog.Logger) (end func()) {
+	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -163,12 +171,12 @@ func feedDuring(dog *watchdog.Device, log *slog.Logger) (end func()) {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				if dog == nil {
-					continue
-				}
-				if err := dog.Feed(); err != nil {
-					log.Error("feed the watchdog", "error", err)
-				}
+			}
+			if dog == nil || time.Since(s.began) > time.Duration(s.until.Load()) {
+				continue
+			}
+			if err := dog.Feed(); err != nil {
+				log.Error("feed the watchdog", "error", err)
 			}
 		}
 	}()

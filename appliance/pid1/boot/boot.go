@@ -30,6 +30,9 @@ type Options struct {
 	// Say tells the person at the console about what takes long: a row of
 	// appliance/say with its arguments. It is called from other tasks too.
 	Say func(code string, args ...string)
+	// Busy says that something begins that may take so long, and not longer: for
+	// that time whoever feeds the watchdog may go on without hearing more.
+	Busy func(atMost time.Duration)
 	// BootPartition is the GUID of the EFI partition that the boot loader came
 	// from, empty when it is unknown. It is asked when EFI variables are mounted.
 	BootPartition func() string
@@ -91,8 +94,19 @@ func Early(o Options) *Boot {
 	return b
 }
 
+// stepLimit is how long a step may take beside the tools that it runs; the
+// longest is loading the drivers of a machine with many devices.
+const stepLimit = 2 * time.Minute
+
+func (b *Boot) busy(atMost time.Duration) {
+	if b.o.Busy != nil {
+		b.o.Busy(atMost)
+	}
+}
+
 // step runs one and keeps its duration; an error is a fault.
 func (b *Boot) step(name string, f func() error) {
+	b.busy(stepLimit)
 	begin := time.Now()
 	err := f()
 	b.took = append(b.took, Took{name, time.Since(begin)})

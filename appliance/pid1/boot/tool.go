@@ -21,6 +21,8 @@ const slow = 5 * time.Second
 // reaps all. A disk that hangs keeps its tool in the kernel whatever is sent to
 // it: that is the watchdog's matter.
 func (b *Boot) tool(ctx context.Context, limit time.Duration, argv ...string) (int, error) {
+	b.busy(limit + stepLimit)
+	defer b.busy(stepLimit)
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program(argv[0]), argv[1:]...)
