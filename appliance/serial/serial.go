@@ -92,14 +92,14 @@ func (c *seat) serve(ctx context.Context) error {
 		case errors.Is(err, console.ErrIdle), errors.Is(err, io.EOF): // nobody there, ^D
 			err = nil
 		case errors.Is(err, errStopped): // somebody may come back to it
-			err = port.DropOutput()
+			err = c.line.port.DropOutput()
 			c.line.broken.Store(nil)
 		}
 	}
 	if ctx.Err() != nil {
-		err = port.DropOutput() // or the close waits for a terminal that stopped
+		err = c.line.port.DropOutput() // or the close waits for a terminal that stopped
 	}
-	return errors.Join(err, port.Close())
+	return errors.Join(err, c.line.port.Close())
 }
 
 func newSeat(o Options) *seat {

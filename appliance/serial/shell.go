@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"komainu/drivers/uart"
 )
 
 // shell runs argv on the terminal as its own session with job control, and
@@ -25,7 +27,16 @@ func (c *seat) shell(ctx context.Context, argv []string) (err error) {
 	if err := c.line.port.Cooked(c.line.search.Speed); err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.line.port.Raw(c.line.search.Speed)) }()
+	// The end of the shell hangs the terminal up for everybody who has it open,
+	// unless it is a pseudo terminal (kernel: disassociate_ctty): open it anew.
+	defer func() {
+		fresh, e := uart.Open(c.path, c.line.search.Speed)
+		if e == nil {
+			e = c.line.port.Close()
+			c.line.port = fresh
+		}
+		err = errors.Join(err, e)
+	}()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = "/"
 	cmd.Env = []string{"PATH=/bbin:/bin:/sbin:/usr/bin:/usr/sbin", "HOME=/", "TERM=vt100", "LANG=C.UTF-8", "PS1=# "}
