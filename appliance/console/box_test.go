@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"komainu/appliance/control"
+	"komainu/appliance/say"
 )
 
 // pid1 is a fake PID 1.
@@ -144,4 +145,25 @@ func TestImageOrders(t *testing.T) {
 	if code, got := run(t, dir, "image install usb: --json"); code != 0 || strings.Count(got, "\n") != len(d.lines) {
 		t.Errorf("%d\n%s", code, got)
 	}
+}
+
+// TestBoxInStatus: what is wrong with image and data partition, a line or two each.
+func TestBoxInStatus(t *testing.T) {
+	a := &agent{}
+	dir := a.serve(t)
+	var all string
+	for _, name := range []string{"back", "calm", "rescue", "trial"} {
+		b := boxes()[name]
+		for _, lang := range say.Languages() {
+			p := &page{lang: lang}
+			p.troubles(&b)
+			all += p.text()
+		}
+		a.st = cut()
+		a.st.Box = &b
+		if got := both(t, dir, "show status"); len(got) > 2*statusMost {
+			t.Errorf("%s: %d bytes\n%s", name, len(got), got)
+		}
+	}
+	golden(t, "status-box", all)
 }

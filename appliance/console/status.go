@@ -24,6 +24,7 @@ func (p *page) status() {
 	p.addIf(p.say("label-clock"), p.clockLine())
 	p.addIf(p.say("label-lines"), p.lines())
 	p.alarms(statusMost/3, "status --json")
+	p.troubles(p.Box)
 	if p.Role == "dc-db" {
 		for i := range p.Databases {
 			p.host(i)
@@ -53,6 +54,22 @@ func (p *page) alarms(most int, where string) {
 	}
 	if left > 0 {
 		p.add(p.say("label-alarm"), p.say("more", fmt.Sprint(left), where))
+	}
+}
+
+// troubles are what is wrong with image and data partition, with what to do.
+func (p *page) troubles(b *control.Box) {
+	if b == nil {
+		return
+	}
+	if b.Trial != nil {
+		p.add(p.say("label-image"), p.say("status-trial", b.Version, span(p.lang, b.Trial.LeftS)))
+	}
+	for _, i := range b.GivenUp() {
+		p.add(p.say("label-image"), p.say("status-given-up", append([]string{i.Version, i.Reason.Code}, i.Reason.Args...)...))
+	}
+	if b.Data == "none" {
+		p.add(p.say("label-data"), p.say("status-data-none"))
 	}
 }
 

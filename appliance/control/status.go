@@ -1,6 +1,10 @@
 package control
 
-import "time"
+import (
+	"time"
+
+	"komainu/images/layout"
+)
 
 // Status is the answer to GET /v1/status, on the socket and over HTTPS. Fields
 // ending in _s are seconds, in _ms milliseconds, lengths and positions in bytes.
@@ -16,8 +20,23 @@ type Status struct {
 	Databases      []Database  `json:"databases"`
 	Alarms         []Alarm     `json:"alarms"`
 	Clock          *Clock      `json:"clock,omitempty"` // nil: no [ntp] in the configuration
+	Box            *Box        `json:"box,omitempty"`   // nil: the machine doesn't run our image
 	LastReturn     *Return     `json:"last_return,omitempty"`
 	LastWriteOrder *WriteOrder `json:"last_write_order,omitempty"`
+}
+
+// GivenUp are the images that failed and that nothing has overcome yet: newer
+// than the running one, or the running one itself. One that somebody took back
+// is known and left out.
+func (b *Box) GivenUp() []Image {
+	var all []Image
+	for _, i := range b.Images {
+		newer := layout.Version(i.Version).Compare(layout.Version(b.Version)) > 0
+		if i.State == "failed" && (i.Running || newer) && i.Reason.Code != "image-failed-order" {
+			all = append(all, i)
+		}
+	}
+	return all
 }
 
 // Reason is a code of appliance/say with its arguments.

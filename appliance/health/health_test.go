@@ -25,12 +25,14 @@ func status() control.Status {
 	now := time.Date(2026, 11, 22, 4, 5, 0, 0, time.UTC)
 	return control.Status{
 		Site: "hinata-cho", Role: "town-hall", Time: now, UptimeS: 60,
-		Verdict:        control.Verdict{Place: "line", SinceS: 3},
-		Paths:          []control.Path{{Name: "main", Peer: "dc-edge", State: "down", Interface: "wan", RTTMs: 12, Loss: 0.25}, {Name: "alt", Peer: "dc-edge", State: "up"}},
-		Groups:         []control.Group{{Name: "resident", Mode: "local-read", Since: now.Add(-5 * time.Second), Term: 3, Switches: 2}},
-		Services:       []control.Service{{Name: "resident-db", Group: "resident", Target: "local"}},
-		Databases:      []control.Database{{Name: "resident", Group: "resident", Role: "standby", LagBytes: 12288, LagS: 2.5, Ready: true, Orphans: -1}},
-		Alarms:         []control.Alarm{{ID: "place-line", Subject: "resident", Severity: "critical"}, {ID: "standby-paused", Subject: "tax", Severity: "warning"}},
+		Verdict:   control.Verdict{Place: "line", SinceS: 3},
+		Paths:     []control.Path{{Name: "main", Peer: "dc-edge", State: "down", Interface: "wan", RTTMs: 12, Loss: 0.25}, {Name: "alt", Peer: "dc-edge", State: "up"}},
+		Groups:    []control.Group{{Name: "resident", Mode: "local-read", Since: now.Add(-5 * time.Second), Term: 3, Switches: 2}},
+		Services:  []control.Service{{Name: "resident-db", Group: "resident", Target: "local"}},
+		Databases: []control.Database{{Name: "resident", Group: "resident", Role: "standby", LagBytes: 12288, LagS: 2.5, Ready: true, Orphans: -1}},
+		Alarms:    []control.Alarm{{ID: "place-line", Subject: "resident", Severity: "critical"}, {ID: "standby-paused", Subject: "tax", Severity: "warning"}},
+		Box: &control.Box{Version: "2026.11.22.1849", UptimeS: 40, Memory: 1 << 30, Data: "repaired", Last: control.Reset{Kind: "panic"}, Trial: &control.Trial{LeftS: 221}, Faults: []control.Reason{{Code: "efi-damaged"}},
+			Images: []control.Image{{Version: "2026.12.1.800", State: "failed", Reason: control.Reason{Code: "image-failed-panic"}}, {Version: "2026.11.22.1849", State: "trial", Running: true}}},
 		LastReturn:     &control.Return{Group: "resident", ParkedMs: 300},
 		LastWriteOrder: &control.WriteOrder{Group: "resident", TotalMs: 120},
 	}
@@ -80,7 +82,7 @@ func TestHTTP(t *testing.T) {
 	}
 	var got control.Status
 	code, body := get("/v1/status")
-	if err := json.Unmarshal([]byte(body), &got); err != nil || code != 200 || got.Groups[0].Mode != "local-read" {
+	if err := json.Unmarshal([]byte(body), &got); err != nil || code != 200 || got.Groups[0].Mode != "local-read" || got.Box.Images[0].Reason.Code != "image-failed-panic" {
 		t.Errorf("status: %d %v %s", code, err, body)
 	}
 	fault = errors.New("no answer within 3 s")
@@ -116,6 +118,14 @@ func TestMetrics(t *testing.T) {
 		`komainu_database_lag_seconds{database="resident",group="resident",site="hinata-cho"} 2.5`,
 		`komainu_database_orphans_number{database="resident",group="resident",site="hinata-cho"} -1`,
 		`komainu_return_parked_seconds{group="resident",site="hinata-cho"} 0.3`,
+		`komainu_box_uptime_seconds{site="hinata-cho"} 40`,
+		`komainu_box_memory_bytes{site="hinata-cho"} 1.073741824e+09`,
+		`komainu_box_data_state{site="hinata-cho"} 2`,
+		`komainu_box_fault_number{site="hinata-cho"} 1`,
+		`komainu_box_last_state{site="hinata-cho"} 4`,
+		`komainu_box_image_state{site="hinata-cho"} 1`,
+		`komainu_box_failed_number{site="hinata-cho"} 1`,
+		`komainu_box_trial_left_seconds{site="hinata-cho"} 221`,
 		`komainu_write_order_duration_seconds{group="resident",site="hinata-cho"} 0.12`,
 	} {
 		if !strings.Contains(body, want+"\n") {

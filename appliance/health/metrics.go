@@ -32,6 +32,9 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 	o.gauge("verdict_usable_state", "1 when the data centre can be used", flag(c.st.Verdict.Usable))
 	o.gauge("verdict_place_state", "place of the fault: "+list(places), number(places, c.st.Verdict.Place))
 	o.gauge("verdict_age_seconds", "time since the verdict changed", c.st.Verdict.SinceS)
+	if c.st.Box != nil {
+		o.box(c.st.Box)
+	}
 	for _, p := range c.st.Paths {
 		o.path(p)
 	}

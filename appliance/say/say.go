@@ -25,7 +25,7 @@ import (
 type row [2]string
 
 func domains() []map[string]row {
-	return []map[string]row{advice, agent, boot, box, config, console, control, databases, databaseHost, files, image, machine, ntp, orders, paths, probes, serial, server, steering, supervision, verdict}
+	return []map[string]row{advice, agent, boot, box, boxAlarms, config, console, control, databases, databaseHost, files, image, machine, ntp, orders, paths, probes, serial, server, steering, supervision, verdict}
 }
 
 // Languages are the values that lang takes.

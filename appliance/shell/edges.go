@@ -36,6 +36,7 @@ func (s *Shell) Status(ctx context.Context) (control.Status, error) {
 	if s.time != nil {
 		s.time.add(&st)
 	}
+	s.box.add(&st)
 	return st, nil
 }
 

@@ -85,12 +85,13 @@ type Shell struct {
 	status   statusState
 	returns  returning
 	time     *timekeeping // nil: there is no time daemon
+	box      *boxkeeping
 }
 
 // New makes a shell; nothing is touched before Run.
 func New(cfg Config) *Shell {
 	s := &Shell{cfg: cfg, agent: agent.New(cfg.Spec), events: make(chan agent.Event, 1024), asks: make(chan func(instant.Instant)),
-		beats: map[string]*beat.Socket{}, servers: map[string]*server{}, probes: map[string]Probe{}}
+		beats: map[string]*beat.Socket{}, servers: map[string]*server{}, probes: map[string]Probe{}, box: newBoxkeeping(cfg.Run, cfg.State)}
 	sup := units.Client{Socket: filepath.Join(cfg.Run, "pid1.sock")}
 	for _, d := range cfg.Databases {
 		s.servers[d.Name] = newServer(d, launcher{sup})
@@ -174,6 +175,8 @@ func (s *Shell) open(ctx context.Context, g *errgroup.Group, socket net.Listener
 	}
 	g.Go(func() error { return s.journal.run(ctx) })
 	g.Go(func() error { return s.kernel.watch(ctx, s.event) })
+	s.box.note = s.journal.write
+	g.Go(func() error { return s.box.watch(ctx) })
 	if s.time != nil {
 		s.time.note = s.journal.write
 		g.Go(func() error { return s.time.watch(ctx) })
