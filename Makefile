@@ -11,6 +11,8 @@ export CGO_ENABLED := 0
 
 # Host tests need root, namespaces or real daemons; `make check` leaves them out.
 HOST_TESTS := ^TestHost
+# These boot the built image, tens of seconds each; `make boot` runs them.
+BOOT_TESTS := ^TestBooted
 
 include $(sort $(wildcard */make.mk */*/make.mk))
 
@@ -38,11 +40,11 @@ generated:
 	echo "generated files were out of date and have been rewritten: commit them"; exit 1; fi
 
 unit:
-	go test -short -p 2 -skip '$(HOST_TESTS)' ./...
+	go test -short -p 2 -skip '$(HOST_TESTS)|$(BOOT_TESTS)' ./...
 
-TEST_STAGES := static test-host fuzz-short sim vm accept
+TEST_STAGES := static test-host fuzz-short sim vm image boot accept
 
-test: setup-test build ## everything: static checks, all tests as root, simulation, stock kernel, acceptance
+test: setup-test build ## everything: static checks, all tests as root, simulation, stock kernel, booted image, acceptance
 	@rm -f out/tally; failed=; \
 	for stage in $(TEST_STAGES); do \
 		echo "== make $$stage"; $(MAKE) --no-print-directory $$stage || failed="$$failed $$stage"; \
@@ -51,7 +53,7 @@ test: setup-test build ## everything: static checks, all tests as root, simulati
 	if [ -n "$$failed" ]; then echo "FAIL: make$$failed"; exit 1; fi
 
 test-host: setup-test build
-	go test -v -p 2 -timeout 15m ./... 2>&1 | go run ./tools/tally -to out/tally
+	go test -v -p 2 -timeout 15m -skip '$(BOOT_TESTS)' ./... 2>&1 | go run ./tools/tally -to out/tally
 
 # Each soak part is a target soak-NAME in a make.mk; results add up in one file.
 soak: ## what needs hours: make soak PART=name
