@@ -6,14 +6,15 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/pelletier/go-toml/v2"
 	"golang.org/x/sys/unix"
 
 	"komainu/appliance/config"
@@ -24,6 +25,7 @@ import (
 	"komainu/appliance/update"
 	"komainu/drivers/blockdev"
 	"komainu/drivers/files"
+	"komainu/drivers/powerkey"
 	"komainu/drivers/uevents"
 	"komainu/drivers/units"
 	"komainu/images/layout"
@@ -44,6 +46,16 @@ type imageBox struct {
 
 	mu        sync.Mutex
 	terminals []string // that have a console
+	looked    looked
+	changes   int // of disks, so that a look that ran meanwhile isn't kept
+}
+
+// looked is what the disks held at a moment: the agent asks every few seconds,
+// and a look reads from each disk, also from one that sleeps or fails.
+type looked struct {
+	disks []control.Disk
+	err   error
+	at    time.Time // zero: look again
 }
 
 // exit is an exit status that main passes on without a word.
@@ -57,6 +69,9 @@ func imageMain(ctx context.Context, d folders) error {
 	st, err := readStarted()
 	if err != nil {
 		log.Error("start", "error", err)
+		// Not known whether anything is kept: say the worse.
+		st.Found.Data = "none"
+		st.Found.Faults = append(st.Found.Faults, control.Reason{Code: "box-unread", Args: []string{"start", err.Error()}})
 	}
 	b := &imageBox{started: st, folders: d, log: log, facts: machine.Read("/sys"), root: blockdev.Root{Sys: "/sys", Dev: "/dev"},
 		pid1: control.Client{Socket: filepath.Join(d.run, "pid1.sock")}}
@@ -92,9 +107,11 @@ func imageMain(ctx context.Context, d folders) error {
 			log.Error("trial of the image", "error", err)
 		}
 	})
+	inputs := make(chan struct{}, 1)
 	if devices != nil {
-		running.Go(func() { b.watchDevices(tasks, devices, client) })
+		running.Go(func() { b.watchDevices(tasks, devices, inputs, client) })
 	}
+	running.Go(func() { b.powerButton(tasks, inputs) })
 	code, err := pid1.SuperviseImage(ctx, pid1.Options{
 		Run: d.run, State: d.state, Log: log, Units: append(b.terminalUnits(), b.units()...),
 		More:   append(b.images.Routes(), b.route()),
@@ -111,8 +128,8 @@ func imageMain(ctx context.Context, d folders) error {
 	return exit(code)
 }
 
-// units of an image, in the order of their start. Without a configuration, and
-// in rescue, nothing runs but the consoles.
+// units of an image, in the order of their start. Without a configuration there
+// is charon, which does nothing yet, and the consoles; in rescue only these.
 func (b *imageBox) units() []units.Unit {
 	if b.Found.Rescue {
 		return nil
@@ -161,10 +178,22 @@ func (b *imageBox) terminalUnits() []units.Unit {
 }
 
 // watchDevices gives a console to a terminal that is plugged in, and a
-// configuration to a box that has none when a stick brings one.
-func (b *imageBox) watchDevices(ctx context.Context, devices *uevents.Conn, client units.Client) {
+// configuration to a box that has none when a stick brings one; inputs gets
+// something when a key may have come.
+func (b *imageBox) watchDevices(ctx context.Context, devices *uevents.Conn, inputs chan<- struct{}, client units.Client) {
 	defer devices.Close() // read side: nothing to lose
 	err := devices.Run(ctx, func(e uevents.Event) {
+		if s := e.Vars["SUBSYSTEM"]; s == "block" || e.Action == uevents.Lost {
+			b.mu.Lock()
+			b.looked, b.changes = looked{}, b.changes+1
+			b.mu.Unlock()
+		}
+		if s := e.Vars["SUBSYSTEM"]; s == "input" || e.Action == uevents.Lost {
+			select {
+			case inputs <- struct{}{}:
+			default: // it is to look again already
+			}
+		}
 		if e.Action != "add" && e.Action != uevents.Lost {
 			return
 		}
@@ -183,6 +212,17 @@ func (b *imageBox) watchDevices(ctx context.Context, devices *uevents.Conn, clie
 	})
 	if err != nil && ctx.Err() == nil {
 		b.log.Error("devices", "error", err)
+	}
+}
+
+// powerButton takes a press of the power button for the order to switch off.
+func (b *imageBox) powerButton(ctx context.Context, inputs <-chan struct{}) {
+	for powerkey.Wait(ctx, powerkey.Dev, inputs) == nil {
+		b.log.Warn("the power button was pressed")
+		var reply control.Reply
+		if err := b.pid1.Post(ctx, control.PowerPath, control.PowerOrder{Action: "off", By: "power-button"}, &reply); err != nil {
+			b.log.Error("power button", "error", err) // pressed before the socket is there, or twice
+		}
 	}
 }
 
@@ -221,16 +261,32 @@ func checkSite(data []byte) (string, error) {
 	return f.Site.Name, nil
 }
 
-var secretRef = regexp.MustCompile(`"secret:([^"]+)"`)
-
-// checkSecrets demands every secret that the configuration names.
+// checkSecrets demands every secret that the configuration names, in any value.
 func checkSecrets(data []byte, have []string) error {
-	for _, m := range secretRef.FindAllSubmatch(data, -1) {
-		if name := string(m[1]); !slices.Contains(have, name) {
+	var tree map[string]any
+	if err := toml.Unmarshal(data, &tree); err != nil {
+		return err
+	}
+	return checkValue(tree, have)
+}
+
+func checkValue(v any, have []string) error {
+	var errs []error
+	switch v := v.(type) {
+	case map[string]any:
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			errs = append(errs, checkValue(v[key], have))
+		}
+	case []any:
+		for _, x := range v {
+			errs = append(errs, checkValue(x, have))
+		}
+	case string:
+		if name, ok := strings.CutPrefix(v, "secret:"); ok && !slices.Contains(have, name) {
 			return fmt.Errorf("the configuration names secret:%s, which the bundle doesn't bring", name)
 		}
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // authority is the file of the authority that servers of images are proved by.
@@ -270,6 +326,27 @@ func (b *imageBox) statuses() []units.Status {
 	}
 	return all
 }
+
+// lookedDisks are the disks as they were when one of them changed last, or a while ago.
+func (b *imageBox) lookedDisks() ([]control.Disk, error) {
+	b.mu.Lock()
+	old, changes := b.looked, b.changes
+	b.mu.Unlock()
+	if time.Since(old.at) < lookAgain {
+		return old.disks, old.err
+	}
+	began := time.Now()
+	disks, err := b.disks()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.changes == changes {
+		b.looked = looked{disks, err, began}
+	}
+	return disks, err
+}
+
+// lookAgain is for what changes without an event, such as what is written.
+const lookAgain = 10 * time.Minute
 
 func (b *imageBox) disks() ([]control.Disk, error) { return machine.Disks(b.root, b.Found.Disk) }
 
@@ -324,7 +401,7 @@ func (b *imageBox) tell() control.Box {
 	var err error
 	x.Images, err = b.images.Images()
 	part("images", err)
-	x.Disks, err = b.disks()
+	x.Disks, err = b.lookedDisks()
 	part("disks", err)
 	x.Ports, err = machine.Ports("/sys")
 	part("ports", err)

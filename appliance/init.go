@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -54,6 +55,8 @@ func initMain(ctx context.Context, _ []string, _ io.Writer) error {
 	}
 	vars := efivars.Vars{Dir: efivars.Dir}
 	var st started
+	// Ctrl-Alt-Del becomes SIGINT, an orderly restart, instead of a reset (reboot(2)).
+	cad := unix.Reboot(unix.LINUX_REBOOT_CMD_CAD_OFF)
 	log := slog.New(slog.NewTextHandler(kernelLog{}, nil))
 	feeder := &startFeeder{began: time.Now()}
 	b := boot.Early(boot.Options{
@@ -69,6 +72,9 @@ func initMain(ctx context.Context, _ []string, _ io.Writer) error {
 		},
 		Hostname: siteName,
 	})
+	if cad != nil {
+		log.Warn("Ctrl-Alt-Del resets the box", "error", cad)
+	}
 	dog := armWatchdog(b.Modules, log)
 	fed := feeder.run(dog, log)
 	st.Found, st.At = b.Rest(ctx), time.Now()
@@ -78,6 +84,9 @@ func initMain(ctx context.Context, _ []string, _ io.Writer) error {
 	}
 	if st.Last, err = pid1.LastReset(layout.State, dog != nil && dog.Info().CardReset, dump, time.Now()); err != nil {
 		log.Error("how the last run ended", "error", err)
+	}
+	if st.Found.Data == "none" && st.Last.Kind == "first" {
+		st.Last = control.Reset{} // there is nothing to know it from
 	}
 	if err := files.ReplaceJSON(startedFile, startedVersion, st); err != nil {
 		log.Error("tell the supervisor", "error", err)
@@ -92,8 +101,14 @@ func initMain(ctx context.Context, _ []string, _ io.Writer) error {
 	}
 	end := pid1.First(ctx, pid1.FirstOptions{
 		Argv: []string{layout.Program, "supervise", "--image", "--config", layout.Config, "--state", layout.State, "--run", layout.Run},
-		Env:  environment, Out: consoleOut(), Guard: guard, Log: log,
+		Env:  environment, Out: filepath.Join(layout.State, "log", "supervisor.log"), Guard: guard, Log: log,
 	})
+	if end == "" { // by a signal: no order was taken that wrote it down
+		why := control.Reason{Code: "power-ordered", Args: []string{"power-restart", "ctrl-alt-del", ""}}
+		if err := pid1.RecordEnd(layout.State, control.Reset{Kind: "order", Reason: why, At: time.Now()}); err != nil {
+			log.Error("restart", "error", err)
+		}
+	}
 	stop()
 	if err := <-devices; err != nil {
 		log.Error("devices", "error", err)
@@ -191,14 +206,21 @@ func (s *startFeeder) run(dog *watchdog.Device, log *slog.Logger) (end func()) {
 type kernelLog struct{}
 
 func (kernelLog) Write(p []byte) (int, error) {
+	n := len(p)
+	if len(p) > kernelLine { // the kernel refuses it whole (kernel/printk: LOG_LINE_MAX)
+		p = append(bytes.Clone(p[:kernelLine]), "...\n"...)
+	}
 	f, err := os.OpenFile("/dev/kmsg", os.O_WRONLY, 0)
 	if err != nil {
 		return 0, err
 	}
 	defer f.Close()                               // every write stands by itself
 	_, err = f.Write(append([]byte("<6>"), p...)) // one write is one record (kernel: dev-kmsg)
-	return len(p), err
+	return n, err
 }
+
+// kernelLine is how many bytes of a line the kernel takes, with our level and end.
+const kernelLine = 950
 
 // tellConsole tells the person at the kernel's console about what takes long,
 // in both languages: nobody has chosen one yet.
@@ -208,6 +230,8 @@ func tellConsole(code string, args ...string) {
 		return
 	}
 	defer f.Close() // a console that is gone can't be told
+	// One whose terminal was stopped (XOFF) must not stop the box.
+	_ = f.SetWriteDeadline(time.Now().Add(2 * time.Second)) // refused: it doesn't block
 	for _, lang := range []string{"en", "ja"} {
 		fmt.Fprintf(f, "%s\r\n", say.Text(lang, code, args...))
 	}

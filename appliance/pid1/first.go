@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"syscall"
 	"time"
@@ -24,10 +25,13 @@ var endNames = map[int]string{EndRestart: "restart", EndOff: "off", EndRescue: "
 
 // FirstOptions of First.
 type FirstOptions struct {
-	Argv  []string // the supervisor's; Argv[0] is an absolute path
-	Env   []string // its whole environment
-	Out   *os.File // its output and error; nil: /dev/null
-	Guard Guard    // Abort is set by First
+	Argv []string // the supervisor's; Argv[0] is an absolute path
+	Env  []string // its whole environment
+	// Out is the file of its output: what it says when it panics or is aborted. Not
+	// the console: a stack takes minutes at 9600 baud, in which no next supervisor
+	// could start. Bounded like a unit's log; a disk that refuses loses it only.
+	Out   string
+	Guard Guard // Abort is set by First
 	Log   *slog.Logger
 }
 
@@ -37,9 +41,9 @@ type FirstOptions struct {
 // running, and the next one takes them over.
 //
 // It returns the order by which the supervisor ended: "restart", "off",
-// "rescue"; "" when ctx ended, after the supervisor has stopped every unit. The
-// watchdog is then armed, not fed, so that a shutdown that hangs ends too. Its
-// caller must have no other child.
+// "rescue"; "" when ctx ended, after the supervisor has stopped every unit. What
+// runs all the same is ended then (endRest). The watchdog is armed, not fed any
+// more, so that a shutdown that hangs ends too. Its caller must have no other child.
 func First(ctx context.Context, o FirstOptions) string {
 	f := &first{o: o}
 	guarded, stopGuard := context.WithCancel(context.WithoutCancel(ctx))
@@ -52,7 +56,11 @@ func First(ctx context.Context, o FirstOptions) string {
 	g := o.Guard
 	g.Abort = func() error { return errors.Join(f.signal(unix.SIGABRT), f.signal(unix.SIGCONT)) } // a stopped process wouldn't take it
 	tasks.Go(func() { g.Watch(guarded) })
-	return f.keep(ctx, ended)
+	end := f.keep(ctx, ended)
+	if os.Getpid() == 1 {
+		f.endRest(ended)
+	}
+	return end
 }
 
 type first struct {
@@ -97,7 +105,7 @@ func (f *first) keep(ctx context.Context, ended <-chan os.Signal) string {
 		case <-done:
 			done, late = nil, time.After(stopIn)
 			if err := f.signal(unix.SIGTERM); err != nil {
-				return "" // none runs, and none will
+				return "" // none runs, and none will; endRest ends its units
 			}
 		case <-late:
 			f.o.Log.Error("the supervisor doesn't end", "waited", stopIn)
@@ -112,9 +120,13 @@ func (f *first) start() error {
 		return err
 	}
 	defer null.Close() // the child has its own copy
-	out := f.o.Out
-	if out == nil {
+	out, err := f.output()
+	if err != nil {
+		f.o.Log.Error("output of the supervisor", "error", err)
 		out = null
+	}
+	if out != null {
+		defer out.Close() // likewise
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -126,6 +138,53 @@ func (f *first) start() error {
 		f.pid = 0
 	}
 	return err
+}
+
+// output opens the file that the next supervisor prints into.
+func (f *first) output() (*os.File, error) {
+	if f.o.Out == "" {
+		return os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	}
+	if err := os.MkdirAll(filepath.Dir(f.o.Out), 0o700); err != nil {
+		return nil, err
+	}
+	if err := boundLog(f.o.Out, logLimit); err != nil {
+		f.o.Log.Error("output of the supervisor", "error", err)
+	}
+	return os.OpenFile(f.o.Out, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o640)
+}
+
+// Patience of endRest; both fit into what the watchdog has left.
+const (
+	termPatience = 10 * time.Second
+	lastPatience = 5 * time.Second
+)
+
+// endRest ends whatever still runs on the machine: units of a supervisor that
+// died or hung at the end, which would keep the data partition from being
+// unmounted. After an orderly stop there is nothing. Only PID 1 may call it:
+// kill(-1) means every process but itself (kill(2)).
+func (f *first) endRest(ended <-chan os.Signal) {
+	for _, step := range []stopStep{{unix.SIGTERM, termPatience}, {unix.SIGKILL, lastPatience}} {
+		if err := unix.Kill(-1, step.sig); err != nil { // ESRCH: nobody is left
+			return
+		}
+		late := time.NewTimer(step.patience)
+		for more := true; more; {
+			f.reap()
+			// Orphans become our children, so that without any nothing is left.
+			if _, err := unix.Wait4(-1, nil, unix.WNOHANG, nil); errors.Is(err, unix.ECHILD) {
+				late.Stop()
+				return
+			}
+			select {
+			case <-ended:
+			case <-late.C:
+				more = false
+			}
+		}
+		f.o.Log.Error("processes don't end", "signal", step.sig, "waited", step.patience)
+	}
 }
 
 // reap collects every ended child; was tells that the supervisor was among

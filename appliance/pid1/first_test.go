@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"os"
@@ -31,7 +32,7 @@ func runFirst(dir string) int {
 		panic(err)
 	}
 	env := append(os.Environ(), "SUPERVISE="+dir)
-	end := First(ctx, FirstOptions{Argv: []string{os.Args[0]}, Env: env, Out: os.Stderr, Log: log,
+	end := First(ctx, FirstOptions{Argv: []string{os.Args[0]}, Env: env, Out: "/dev/stderr", Log: log,
 		Guard: Guard{Run: dir + "/run", State: dir + "/state", Log: log}})
 	if end == "" {
 		return 0
@@ -313,5 +314,67 @@ func TestCapabilities(t *testing.T) {
 	}
 	if _, err := capabilities([]string{"CAP_FLY"}); err == nil {
 		t.Error("accepted")
+	}
+}
+
+// TestHostEndWithoutSupervisor: PID 1 is told to end right after the supervisor died.
+// Whether another one stops the unit or PID 1 itself does: it ends in order.
+func TestHostEndWithoutSupervisor(t *testing.T) {
+	b := newFirst(t, true)
+	u := shell("postgres", `trap 'touch ended; exit 0' TERM; touch ready; while :; do sleep 0.01; done`)
+	u.Dir = b.dir
+	b.start(u)
+	exists := func(name string) bool { _, err := os.Stat(filepath.Join(b.dir, name)); return err == nil }
+	for start := time.Now(); !exists("ready"); time.Sleep(5 * time.Millisecond) { // the trap is set inside the shell: no event
+		if time.Since(start) > 10*time.Second {
+			t.Fatal("the unit doesn't come up")
+		}
+	}
+	kids, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%[1]d/children", b.cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := strconv.Atoi(strings.TrimSpace(string(kids)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(b.holder(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Kill(first, syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	err = b.cmd.Wait()
+	b.cmd = nil
+	if err != nil || !exists("ended") {
+		t.Errorf("%v; the unit was told: %v", err, exists("ended"))
+	}
+}
+
+// TestOneOrder: the first power order stands, whatever comes after it, and what goes before it
+// has happened when it is carried out.
+func TestOneOrder(t *testing.T) {
+	dir := t.TempDir()
+	var before []string
+	s := newSupervisor(Options{State: dir, Before: func(_ context.Context, o control.PowerOrder) { before = append(before, o.Action) }})
+	if !s.takeOrder() || s.takeOrder() {
+		t.Error("not just the first")
+	}
+	s.prepare(t.Context(), control.PowerOrder{Action: "off"}, []string{"power-off", "power-button", ""})
+	last, err := LastReset(dir, false, "", time.Now())
+	if err != nil || last.Kind != "order" || last.Reason.Args[1] != "power-button" || len(before) != 1 {
+		t.Errorf("%+v, %v, %q", last, err, before)
+	}
+}
+
+// TestOrderOfStop: the agent first however late it came, then the latest first.
+func TestOrderOfStop(t *testing.T) {
+	s := newSupervisor(Options{})
+	for _, name := range []string{"serial-ttys0", "charon", "agent", "timed", "postgres-resident"} {
+		s.units[name] = &unit{}
+		s.order = append(s.order, name)
+	}
+	if got := s.beginStop(); strings.Join(got, " ") != "agent postgres-resident timed charon serial-ttys0" {
+		t.Error(got)
 	}
 }

@@ -47,7 +47,8 @@ func (s *supervisor) routes() []control.Route {
 	}
 }
 
-// beforeBound is how long Options.Before may hold up a power order.
+// beforeBound is how long Options.Before, and the record of the order, may hold
+// up a power order.
 const beforeBound = 10 * time.Second
 
 // powerRoute is the image's: elsewhere the box isn't ours to end.
@@ -64,23 +65,49 @@ func (s *supervisor) powerRoute() control.Route {
 		if o.By == "" {
 			o.By = r.Peer.Name()
 		}
-		if s.o.Before != nil {
-			ctx, done := context.WithTimeout(ctx, beforeBound)
-			s.o.Before(ctx, o)
-			done()
+		if !s.takeOrder() {
+			return nil, &control.Error{Code: "shutting-down", Status: 503}
 		}
 		args := []string{code, o.By, o.Reason}
-		// An order counts even where it can't be written down: a broken disk is a
-		// reason to restart. The next run then takes it for a power cut.
+		s.prepare(context.WithoutCancel(ctx), o, args) // whoever ordered may leave
+		s.power <- o
+		return control.Reply{OK: true, Code: "power-ordered", Args: args}, nil
+	}}
+}
+
+// takeOrder is true for the first order only.
+func (s *supervisor) takeOrder() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	first := !s.ordered
+	s.ordered = true
+	return first
+}
+
+// prepare does what goes before the end of the box, for at most beforeBound: an
+// order counts even where it can't be written down, since a broken disk is a
+// reason to restart. The next run then takes it for a power cut.
+func (s *supervisor) prepare(ctx context.Context, o control.PowerOrder, args []string) {
+	done := make(chan struct{})
+	// Nobody waits for it beyond the bound: a disk that hangs would keep the box up.
+	go func() {
+		defer close(done)
+		if s.o.Before != nil {
+			ctx, cancel := context.WithTimeout(ctx, beforeBound/2)
+			s.o.Before(ctx, o)
+			cancel()
+		}
 		if err := RecordEnd(s.o.State, control.Reset{Kind: "order", Reason: control.Reason{Code: "power-ordered", Args: args}, At: time.Now()}); err != nil {
 			s.o.Log.Error("power order", "error", err)
 		}
-		select {
-		case s.power <- o:
-		default: // one is under way
-		}
-		return control.Reply{OK: true, Code: "power-ordered", Args: args}, nil
-	}}
+	}()
+	late := time.NewTimer(beforeBound)
+	defer late.Stop()
+	select {
+	case <-done:
+	case <-late.C:
+		s.o.Log.Error("power order: the disk doesn't answer, it is carried out all the same", "waited", beforeBound)
+	}
 }
 
 // powerCodes are the actions of a PowerOrder, as they are said; powerEnds as

@@ -20,23 +20,25 @@ func (s *supervisor) stopAll(ctx context.Context) error {
 	return err
 }
 
-// beginStop gives the stop order: the agent before what it commands, so that
-// it doesn't take the end of PostgreSQL for a fault.
+// beginStop gives the stop order: the agent before everything, so that it takes
+// neither the end of PostgreSQL nor that of the line for a fault; then the latest
+// first: PostgreSQL, which the agent started, before the line that it replicates
+// over, and the consoles last, which an image starts first.
 func (s *supervisor) beginStop() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closing = true
-	var order []string
-	for _, u := range s.o.Units {
-		if s.units[u.Name] != nil {
-			order = append(order, u.Name)
+	order := slices.Clone(s.order)
+	slices.Reverse(order)
+	slices.SortStableFunc(order, func(a, b string) int {
+		switch {
+		case a == agentUnit && b != agentUnit:
+			return -1
+		case b == agentUnit && a != agentUnit:
+			return 1
 		}
-	}
-	for _, name := range slices.Backward(s.order) {
-		if !slices.Contains(order, name) {
-			order = append(order, name)
-		}
-	}
+		return 0
+	})
 	for _, u := range s.units {
 		s.giveUpRestart(u)
 	}

@@ -36,7 +36,7 @@ import (
 type Options struct {
 	Run   string       // runtime folder: pid1.sock, units/NAME.json
 	State string       // durable folder: log/NAME.log
-	Units []units.Unit // started at once, in this order; stopped first, in this order
+	Units []units.Unit // started at once, in this order
 	Log   *slog.Logger // starts, exits, restarts
 
 	// Image: the machine is ours. Each unit gets a control group (limits, nothing
@@ -64,8 +64,8 @@ func SuperviseImage(ctx context.Context, o Options) (int, error) {
 
 // Supervise is the process `komainu supervise`: it takes over what an earlier
 // supervisor left running, starts o.Units, serves RUN/pid1.sock (root only), and
-// when ctx ends stops every unit and waits: first o.Units (the agent), then those
-// that were started over the socket, the latest first.
+// when ctx ends stops every unit and waits: the agent first, then the others, the
+// latest started first.
 //
 // It must be the only part of its process that has children: it reaps
 // whatever ends (wait4 on any child) and becomes a child subreaper (prctl(2)),
@@ -87,10 +87,13 @@ func superviseUnits(ctx context.Context, o Options) (order control.PowerOrder, e
 			return order, fmt.Errorf("supervise: %w", err)
 		}
 	}
-	for _, dir := range []string{filepath.Join(o.Run, "units"), filepath.Join(o.State, "log")} {
-		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return order, fmt.Errorf("supervise: %w", err)
-		}
+	if err := os.MkdirAll(filepath.Join(o.Run, "units"), 0o700); err != nil {
+		return order, fmt.Errorf("supervise: %w", err)
+	}
+	// On the image a disk that is full or read-only costs the logs (logRing counts
+	// the lines), not the consoles.
+	if err := os.MkdirAll(filepath.Join(o.State, "log"), 0o700); err != nil && !o.Image {
+		return order, fmt.Errorf("supervise: %w", err)
 	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return order, fmt.Errorf("supervise: become subreaper: %w", err)

@@ -30,6 +30,7 @@ type supervisor struct {
 	order    []string      // of first start
 	changed  chan struct{} // closed and replaced at every change of a status
 	closing  bool          // nothing is started any more
+	ordered  bool          // a power order was taken: it stands
 	restarts sync.WaitGroup
 	logs     map[string]*logRing // of the image: by unit
 	power    chan control.PowerOrder

@@ -28,12 +28,13 @@ var (
 		"accept-orphans", "switch-dc", "switch-local", // orders: work- is put before
 		"admin-down", "own-box", "own-lan", "dc-edge", "dc-service", "town-hall", "dc-db", // states, places, sides, roles: likewise
 		"start-standby", "start-primary", "stop-fast", "stop-immediate", "open-writes", // operations: server- is put before
-		"komainu-park", // a device
-		"verify-ca",    // libpq's
-		"no-clock",     // a flag
-		"image-job",    // a unit
-		"to-disk",      // an action
-		"reset-admin",  // typed in place of a name
+		"komainu-park",                 // a device
+		"verify-ca",                    // libpq's
+		"no-clock",                     // a flag
+		"image-job",                    // a unit
+		"to-disk",                      // an action
+		"power-button", "ctrl-alt-del", // who ordered, where it is no person
+		"reset-admin", // typed in place of a name
 	}
 	joined = regexp.MustCompile(`^[a-z]+-$`)
 )
