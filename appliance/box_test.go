@@ -16,9 +16,15 @@ import (
 )
 
 func TestCheckSite(t *testing.T) {
-	name, err := checkSite([]byte("schema = 1\n[site]\nname = \"hinata-cho\"\nrole = \"dc-edge\"\n"))
-	if err == nil && name != "hinata-cho" {
-		t.Errorf("name %q", name)
+	good, err := os.ReadFile("config/testdata/hinata-cho.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name, err := checkSite(good); err != nil || name != "hinata-cho" {
+		t.Errorf("%q, %v", name, err)
+	}
+	if err := checkSecrets(good, nil); err == nil || !strings.Contains(err.Error(), "secret:") {
+		t.Errorf("without its secrets: %v", err)
 	}
 	for _, bad := range []string{"", "\x00", "schema = 1\n[sight]\n"} {
 		if name, err := checkSite([]byte(bad)); err == nil || name != "" {
