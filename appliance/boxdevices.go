@@ -14,6 +14,7 @@ import (
 	"komainu/drivers/powerkey"
 	"komainu/drivers/uevents"
 	"komainu/drivers/units"
+	"komainu/images/layout"
 )
 
 // What people plug into a box of our image, and press on it.
