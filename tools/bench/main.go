@@ -1,7 +1,7 @@
 // Command bench measures what a town hall feels when its data centre goes and
 // comes back, with real parts, beside the peers in the same run, and what its
-// time server costs. It prints a table and writes out/bench/failover.json and
-// ntp.json. A missed goal is printed and is no failure; a figure that could not
+// time server costs. It prints a table and writes out/bench/failover.json,
+// ntp.json and box.json. A missed goal is printed and is no failure; a figure that could not
 // be measured is. Start reading at parts.
 package main
 
@@ -54,6 +54,8 @@ var parts = []part{
 	{"sim", (*bench).sim, ""},
 	{"ntp", (*bench).ntp, "ntp.json"},
 	{"clock", (*bench).clock, "ntp.json"},
+	{"image", (*bench).image, "box.json"},
+	{"kills", (*bench).kills, "box.json"},
 }
 
 func main() {
