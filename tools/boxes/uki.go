@@ -9,11 +9,11 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
-	"strings"
 
 	"github.com/u-root/u-root/pkg/cpio"
 
 	"komainu/drivers/kmod"
+	"komainu/images/debs"
 	"komainu/images/disk"
 	"komainu/images/layout"
 	"komainu/images/uki"
@@ -29,10 +29,10 @@ var trivialBuild = layout.Build{Version: "1", Machine: layout.Machine}
 // drivers of a trivial image that is to be more than measured.
 var drivers = []string{"virtio_pci", "virtio_blk", "virtio_net", "i6300esb"}
 
-// Trivial writes a unified kernel image that holds Debian's kernel and a PID 1
+// Trivial writes a unified kernel image that holds the image's kernel and a PID 1
 // that only answers on the console (tools/boxes/trivial): what the real image's
-// start is compared with. With drivers it also has virtio's disks and network cards, and the watchdog. The
-// kernel is the one that tools/vmtest has fetched.
+// start is compared with. With drivers it also has virtio's disks and network
+// cards, and the watchdog.
 func Trivial(ctx context.Context, name string, withDrivers bool) error {
 	if err := trivial(ctx, name, withDrivers); err != nil {
 		return fmt.Errorf("make a trivial image: %w", err)
@@ -45,15 +45,15 @@ func trivial(ctx context.Context, name string, withDrivers bool) error {
 	if err != nil {
 		return err
 	}
-	kernels, err := filepath.Glob(filepath.Join(root, "out/vm/linux-image-*/boot/vmlinuz-*"))
+	packages, err := debs.Fetch(ctx, filepath.Join(root, "out/image/debs"), []string{debs.Kernel}, func(string) {})
 	if err != nil {
 		return err
 	}
-	if len(kernels) == 0 {
-		return errors.New("no kernel in out/vm: run make vm, or go run ./tools/vmtest ./tools/vmtest/selftest")
+	release, err := packages[0].Release()
+	if err != nil {
+		return err
 	}
-	linux := kernels[len(kernels)-1]
-	release := strings.TrimPrefix(filepath.Base(linux), "vmlinuz-")
+	linux := filepath.Join(packages[0].Tree, "boot/vmlinuz-"+release)
 	program := name + ".init"
 	build := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, "./tools/boxes/trivial")
 	build.Dir = root
@@ -67,7 +67,7 @@ func trivial(ctx context.Context, name string, withDrivers bool) error {
 	}
 	records := []cpio.Record{cpio.CharDev("dev/console", 0o600, 5, 1), cpio.StaticFile("init", string(binary), 0o755)}
 	if withDrivers {
-		more, err := driverRecords(filepath.Join(filepath.Dir(filepath.Dir(linux)), "lib/modules", release))
+		more, err := driverRecords(filepath.Join(packages[0].Tree, "lib/modules", release))
 		if err != nil {
 			return err
 		}
