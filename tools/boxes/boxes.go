@@ -256,6 +256,40 @@ func (b *Box) PowerCut(seed uint64) (nbd.Loss, error) {
 	return loss, nil
 }
 
+// Served waits until a disk that can lose writes has served n more reads and
+// writes: a moment that comes again in another run. It fails when ctx or the
+// machine ends.
+func (b *Box) Served(ctx context.Context, disk string, n uint64) error {
+	v, err := b.drive(disk)
+	if err != nil {
+		return err
+	}
+	r, err := b.running()
+	if err != nil {
+		return err
+	}
+	if v.cache == nil {
+		return fmt.Errorf("box %s: disk %s is plain: its requests aren't counted", b.Name, disk)
+	}
+	select {
+	case <-v.cache.After(n):
+		return nil
+	case <-r.done:
+		return fmt.Errorf("box %s has ended while disk %s was watched", b.Name, disk)
+	case <-ctx.Done():
+		return fmt.Errorf("box %s: wait for %d requests of disk %s: %w", b.Name, n, disk, context.Cause(ctx))
+	}
+}
+
+// Requests is how many reads and writes a disk that can lose writes has served.
+func (b *Box) Requests(disk string) uint64 {
+	v, err := b.drive(disk)
+	if err != nil || v.cache == nil {
+		return 0
+	}
+	return v.cache.Served()
+}
+
 // Running says whether the machine has power.
 func (b *Box) Running() bool {
 	r, err := b.running()

@@ -33,6 +33,9 @@ type Cache struct {
 	file    *os.File
 	journal []write
 	waiting int64 // bytes in journal
+	served  uint64
+	goal    uint64        // of served
+	reached chan struct{} // is closed at goal; nil: nobody waits
 }
 
 type write struct {
@@ -82,6 +85,7 @@ func (c *Cache) ReadAt(p []byte, off int64) (int, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.count()
 	if _, err := c.file.ReadAt(p, off); err != nil {
 		return 0, fmt.Errorf("read from the disk's file: %w", err)
 	}
@@ -105,6 +109,7 @@ func (c *Cache) Write(p []byte, off int64, fua bool) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.count()
 	w := write{off, p}
 	if fua {
 		c.forget(w.off, w.end())
@@ -169,6 +174,36 @@ func (c *Cache) forget(from, to int64) {
 		keep(w, max(w.off, to), w.end())
 	}
 	c.journal = rest
+}
+
+// After gives a channel that is closed when n more reads and writes have come;
+// it takes the place of the one given before.
+func (c *Cache) After(n uint64) <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.goal, c.reached = c.served+n, make(chan struct{})
+	out := c.reached
+	c.reach()
+	return out
+}
+
+// Served is how many reads and writes have come.
+func (c *Cache) Served() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.served
+}
+
+func (c *Cache) count() {
+	c.served++
+	c.reach()
+}
+
+func (c *Cache) reach() {
+	if c.reached != nil && c.served >= c.goal {
+		close(c.reached)
+		c.reached = nil
+	}
 }
 
 // Waiting says how many writes a power cut may lose.
