@@ -7,19 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"komainu/appliance/control"
+	"komainu/images/bundle"
 	"komainu/images/disk"
 	"komainu/images/layout"
 )
 
 // toDisk puts the running image on another disk, which is erased: partition
-// table, EFI partition with boot loader, image and rescue, and an empty data
-// partition that the first start fills.
+// table, EFI partition with boot loader, image, rescue and the site bundle that
+// the running box's has, and an empty data partition that the first start fills.
 func (j Job) toDisk(ctx context.Context, tell func(line) error) error {
 	f, err := os.OpenFile("/dev/"+filepath.Base(j.Disk.Name), os.O_RDWR|unix.O_EXCL, 0) // O_EXCL: EBUSY while anything of it is mounted
 	if err != nil {
@@ -61,7 +63,19 @@ func (j Job) own() ([]disk.File, layout.Build, error) {
 		return nil, build, partition(err)
 	}
 	all, err := disk.Files(build, loader, image)
-	return all, build, err
+	if err != nil {
+		return nil, build, err
+	}
+	// The configuration that the stick brings goes along: the new disk takes it at
+	// its first start, like any other box.
+	site, err := os.ReadFile(filepath.Join(j.Root, bundle.SiteName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return all, build, nil
+	}
+	if err != nil {
+		return nil, build, partition(err)
+	}
+	return append(all, disk.File{Path: bundle.SiteName, Data: site}), build, nil
 }
 
 // erased is how much of the data partition's start is zeroed: what stood there
