@@ -162,11 +162,31 @@ func TestColdPlug(t *testing.T) {
 		}
 		return note(file)
 	}
-	if err := l.ColdPlug(t.Context(), sys); err != nil {
+	if err := l.ColdPlug(t.Context(), sys, ""); err != nil {
 		t.Error(err)
 	}
 	if diff := cmp.Diff([]string{"e1000e", "virtio_pci", "igb", "virtio_net"}, *loaded); diff != "" {
 		t.Error(diff)
+	}
+}
+
+func TestColdPlugWithout(t *testing.T) {
+	l, loaded := fake(t, nil)
+	sys := t.TempDir()
+	cpu := filepath.Join(sys, "system/cpu")
+	if err := os.MkdirAll(cpu, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(cpu, "modalias"), []byte("virtio:d00000001v00001AF4\n"), 0o444); err != nil {
+		t.Fatal(err)
+	}
+	for without, want := range map[string]int{cpu: 0, "": 1} {
+		*loaded = nil
+		clear(l.done)
+		clear(l.known)
+		if err := l.ColdPlug(t.Context(), sys, without); err != nil || len(*loaded) != want {
+			t.Errorf("without %q: %v, %v", without, *loaded, err)
+		}
 	}
 }
 

@@ -17,12 +17,13 @@ import (
 // the PCI bus is eth0. It looks again while drivers bring up new devices, at
 // most eight times. Buses that are searched in the background (SATA, USB) come
 // later: Run loads for them. Devices without a driver are no error; what failed
-// is returned, joined, and didn't stop the others.
-func (l *Loader) ColdPlug(ctx context.Context, sys string) error {
+// is returned, joined, and didn't stop the others. What lies below without, a
+// folder of sys, is left out.
+func (l *Loader) ColdPlug(ctx context.Context, sys, without string) error {
 	var errs []error
 	seen := make(map[string]bool)
 	for range 8 {
-		found, err := modaliases(sys)
+		found, err := modaliases(sys, without)
 		if err != nil {
 			return errors.Join(append(errs, err)...)
 		}
@@ -48,7 +49,7 @@ func (l *Loader) ColdPlug(ctx context.Context, sys string) error {
 
 // modaliases are those of all devices, in the order of the devices' paths.
 // Devices that vanish meanwhile are left out.
-func modaliases(sys string) ([]string, error) {
+func modaliases(sys, without string) ([]string, error) {
 	var found []string
 	err := filepath.WalkDir(sys, func(name string, d fs.DirEntry, err error) error {
 		switch {
@@ -56,6 +57,8 @@ func modaliases(sys string) ([]string, error) {
 			return nil
 		case err != nil:
 			return fmt.Errorf("look for devices: %w", err)
+		case d.IsDir() && name == without:
+			return fs.SkipDir
 		case d.IsDir() || d.Name() != "modalias":
 			return nil
 		}

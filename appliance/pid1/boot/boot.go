@@ -174,7 +174,14 @@ func (b *Boot) clock(floor int64) error {
 	return err
 }
 
-// coldPlug loads the drivers of all devices. Events are kept from before, so
+// devices are all; processors ask for faster ciphers, whose self-tests hold a
+// start up by seconds and which nobody misses until then: Run loads for them.
+const (
+	devices    = "/sys/devices"
+	processors = devices + "/system/cpu"
+)
+
+// coldPlug loads the drivers of all devices but processors. Events are kept from before, so
 // that nothing falls between.
 func (b *Boot) coldPlug(ctx context.Context) error {
 	var err error
@@ -184,7 +191,7 @@ func (b *Boot) coldPlug(ctx context.Context) error {
 	if b.Modules == nil {
 		return err // said by Early
 	}
-	if lerr := b.Modules.ColdPlug(ctx, "/sys/devices"); lerr != nil {
+	if lerr := b.Modules.ColdPlug(ctx, devices, processors); lerr != nil {
 		// A driver that can't run here is no fault of the box: others may serve.
 		b.o.Log.Warn("load drivers", "error", lerr)
 	}
@@ -239,6 +246,11 @@ func (b *Boot) Run(ctx context.Context, seen func(uevents.Event)) error {
 	done := make(chan struct{})
 	go func() { // ends with ctx, and Run waits for it
 		defer close(done)
+		if b.Modules != nil {
+			if err := b.Modules.ColdPlug(ctx, processors, ""); err != nil && ctx.Err() == nil {
+				b.o.Log.Warn("load drivers", "error", err)
+			}
+		}
 		b.keepTime(ctx)
 	}()
 	defer func() { <-done }()
@@ -264,7 +276,7 @@ func (b *Boot) plugged(ctx context.Context, e uevents.Event) {
 	if b.Modules != nil {
 		err := b.Modules.Plugged(e)
 		if e.Action == uevents.Lost {
-			err = b.Modules.ColdPlug(ctx, "/sys/devices")
+			err = b.Modules.ColdPlug(ctx, devices, "")
 		}
 		if err != nil {
 			b.o.Log.Warn("load the driver of a device", "device", e.Path, "error", err)
