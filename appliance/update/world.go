@@ -24,8 +24,11 @@ const patience = 2 * time.Second
 // follows is the lag below which a standby counts as following its primary.
 const follows = time.Minute
 
-// charonUnit is the name of charon's unit.
-const charonUnit = "charon"
+// Units whose state the supervisor tells.
+const (
+	charonUnit = "charon"
+	agentUnit  = "agent"
+)
 
 // evidence looks at everything once.
 func (w World) evidence(ctx context.Context) trial.Evidence {
@@ -37,7 +40,17 @@ func (w World) evidence(ctx context.Context) trial.Evidence {
 		Ports:   ports, Paths: map[string]trial.Path{}, Ready: map[string]bool{}, Streaming: map[string]bool{},
 	}
 	if w.Units != nil {
-		e.Charon = slices.ContainsFunc(w.Units(), func(u units.Status) bool { return u.Name == charonUnit && u.Running })
+		for _, u := range w.Units() {
+			switch u.Name {
+			case charonUnit:
+				e.Charon = u.Running
+			case agentUnit:
+				e.AgentEnds = u.Starts
+				if u.Running {
+					e.AgentEnds--
+				}
+			}
+		}
 	}
 	var st control.Status
 	if w.Agent.Get(ctx, control.StatusPath, &st) == nil { // an agent that doesn't answer is what this asks

@@ -41,8 +41,10 @@ func TestEvidence(t *testing.T) {
 		t.Error(got)
 	}
 	w := World{Agent: control.Client{Socket: run + "/agent.sock"}, Time: control.Client{Socket: run + "/timed.sock"}, Sys: sys,
-		Units: func() []units.Status { return []units.Status{{Name: charonUnit, Running: true}} }}
-	if e := w.evidence(t.Context()); e.Agent || e.TimeDaemon || !e.Charon || !e.Console {
+		Units: func() []units.Status {
+			return []units.Status{{Name: charonUnit, Running: true}, {Name: agentUnit, Running: true, Starts: 3}}
+		}}
+	if e := w.evidence(t.Context()); e.Agent || e.AgentEnds != 2 || e.TimeDaemon || !e.Charon || !e.Console {
 		t.Errorf("%+v", e)
 	}
 	st := control.Status{Verdict: control.Verdict{Usable: true, Place: "none"},

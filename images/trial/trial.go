@@ -22,7 +22,9 @@
 //	agent, console, charon, database, time daemon the image's fault
 //
 // With an excuse the image gets the whole Limit to do without it, since an
-// excuse may hide a fault.
+// excuse may hide a fault. What no time heals isn't waited for (Trial.hopeless): a
+// port without a driver after Probing, an agent that has ended Deaths times and
+// never answered.
 package trial
 
 import (
@@ -37,6 +39,12 @@ const (
 	Settle = 30 * time.Second // nothing is accepted before: a service may start well and die
 	Steady = 20 * time.Second // everything has worked without a break for so long
 	Blind  = time.Hour        // without carrier on any port
+
+	// Probing is how long the kernel may take to drive a port: discovery of all
+	// devices is over before the trial begins, firmware of cards takes seconds.
+	Probing = time.Minute
+	// Deaths of an agent that has never answered, within Settle at least.
+	Deaths = 6
 )
 
 // Reason is a code of appliance/say with its arguments.
@@ -60,6 +68,7 @@ type Baseline struct {
 type Evidence struct {
 	Console            bool // answers; asked of every image
 	Agent, Charon      bool
+	AgentEnds          int // how often it has ended by itself since the start
 	TimeDaemon, Synced bool
 	TimeSilent         bool // no time source has answered
 	DataCentre         bool
@@ -102,7 +111,7 @@ type Decision struct {
 	Left    time.Duration // until Revert, if nothing changes
 	Waiting []Reason      // what worked before and doesn't
 	Excused []Reason      // likewise, and the image can't be blamed
-	Reason  Reason        // of Revert: the first of Waiting
+	Reason  Reason        // of Revert: what can't come any more, else the first of Waiting
 }
 
 // Trial is one trial boot.
@@ -113,11 +122,13 @@ type Trial struct {
 	blind    bool            // at the last step, no port had carrier
 	whole    bool            // at the last step, nothing was missing
 	since    instant.Instant // of whole
+	answered bool            // the agent has, at some step
+	driven   map[string]bool // ports that were, at some step
 }
 
 // New begins a trial at now; it was booted a moment ago.
 func New(base Baseline, now instant.Instant) *Trial {
-	return &Trial{base: base, began: now, deadline: now.Add(Limit)}
+	return &Trial{base: base, began: now, deadline: now.Add(Limit), driven: map[string]bool{}}
 }
 
 // Step judges what is seen at now; now never goes back. It is to be called
@@ -125,6 +136,7 @@ func New(base Baseline, now instant.Instant) *Trial {
 // After Accept or Revert the trial is over.
 func (t *Trial) Step(now instant.Instant, e Evidence) Decision {
 	d := t.judge(e)
+	why, hopeless := t.hopeless(now, e)
 	blind := t.dark(e)
 	if t.blind && !blind {
 		// A cable is back: the network gets the time that it would have had.
@@ -148,12 +160,31 @@ func (t *Trial) Step(now instant.Instant, e Evidence) Decision {
 	switch {
 	case steady && (len(d.Excused) == 0 || now >= t.deadline):
 		d.Verdict = Accept
+	case hopeless:
+		d.Verdict, d.Reason = Revert, why
 	case !t.whole && now >= end:
 		d.Verdict, d.Reason = Revert, d.Waiting[0]
 	default:
 		d.Left = max(0, end.Sub(now))
 	}
 	return d
+}
+
+// hopeless: something that worked before can't come any more.
+func (t *Trial) hopeless(now instant.Instant, e Evidence) (Reason, bool) {
+	t.answered = t.answered || e.Agent
+	for name := range e.Ports {
+		t.driven[name] = true
+	}
+	if t.base.Agent && !t.answered && e.AgentEnds >= Deaths && now >= t.began.Add(Settle) {
+		return Reason{Code: "trial-agent"}, true
+	}
+	for _, name := range t.base.Ports {
+		if !t.driven[name] && now >= t.began.Add(Probing) {
+			return Reason{"trial-port-gone", []string{name}}, true
+		}
+	}
+	return Reason{}, false
 }
 
 // dark: ports that had carrier are driven and on, and none has it.

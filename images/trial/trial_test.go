@@ -39,6 +39,10 @@ func change(t *testing.T, e *Evidence, word string) {
 		e.Console = on
 	case what == "agent":
 		e.Agent = on
+	case what == "ends":
+		if _, err := fmt.Sscan(how, &e.AgentEnds); err != nil {
+			t.Fatal(err)
+		}
 	case what == "charon":
 		e.Charon = on
 	case what == "timed":
@@ -108,6 +112,10 @@ func TestTranscripts(t *testing.T) {
 		"good":                  "0s agent=down charon=down database=down main=down alt=down dc=down time=down\n10s agent=up charon=up\n20s main=up alt=up dc=up\n25s database=up\n40s time=up",
 		"good-at-once":          "0s",
 		"agent-dies":            "0s agent=down\n20s agent=up\n25s agent=down\n40s agent=up\n45s agent=down",
+		"agent-never-answers":   "0s agent=down ends=1\n5s ends=3\n10s ends=4\n20s ends=5\n40s ends=6",
+		"agent-answered-once":   "0s agent=down ends=4\n20s agent=up\n25s agent=down ends=5\n30s ends=6\n1m agent=up",
+		"driver-late":           "0s lan=gone\n55s lan=up",
+		"driver-lost":           "0s\n10s lan=gone\n3m lan=up",
 		"back-late":             "0s charon=down\n4m55s charon=up",
 		"flaps-late":            "0s charon=down\n4m55s charon=up\n5m5s charon=down",
 		"driver-missing":        "0s lan=gone wan=gone main=down alt=down dc=down time=down database=lags",
