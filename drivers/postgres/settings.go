@@ -169,7 +169,7 @@ func (c *Cluster) server(p place) units.Unit {
 	return units.Unit{
 		Name: p.unit, Argv: argv, Env: []string{"PATH=/usr/bin:/bin", "LC_ALL=C.UTF-8", "LANG=C.UTF-8"},
 		User: c.cfg.User, Dir: p.data,
-		StopSignal: syscall.SIGINT, StopTimeout: time.Minute, // fast shutdown
+		StopSignal: syscall.SIGINT, StopTimeout: time.Minute, StopNext: syscall.SIGQUIT, // fast shutdown, then immediate
 	}
 }
 
