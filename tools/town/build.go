@@ -38,6 +38,9 @@ type Options struct {
 	Seed     uint64
 	Keep     bool      // leave the files
 	Log      io.Writer // steps of the set-up; nil: none
+	// Boxes are machines that stand in for the town-hall box and the DC edge;
+	// nil: both are processes in their namespaces.
+	Boxes Boxes
 }
 
 // World is a running town.
@@ -153,7 +156,7 @@ func (w *World) prepare(ctx context.Context) error {
 		if w.Settings.Time {
 			x.text += map[*lab.Host]string{w.Hall: hallTime, w.Edge: edgeTime}[x.h]
 		}
-		text, err := render(x.text, w.Settings)
+		text, err := render(x.text, w.Settings, w.machine(x.h))
 		if err != nil {
 			return err
 		}
@@ -198,6 +201,9 @@ func secret() []byte {
 
 // boot is what a machine's init does: the supervisor with the agent.
 func (w *World) boot(ctx context.Context, h *lab.Host) error {
+	if w.machine(h) != nil {
+		return w.bootMachine(ctx, h)
+	}
 	if err := w.startApps(ctx, h); err != nil {
 		return err
 	}
@@ -246,6 +252,9 @@ func (w *World) Agent(h *lab.Host) control.Client {
 
 // Status asks a host's agent.
 func (w *World) Status(ctx context.Context, h *lab.Host) (control.Status, error) {
+	if w.machine(h) != nil {
+		return w.healthStatus(ctx, h)
+	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	var st control.Status
@@ -261,13 +270,17 @@ func (w *World) Close() error {
 	if w.Events != nil {
 		w.Events.close()
 	}
+	var err error
+	if w.Boxes != nil {
+		err = w.Boxes.Close()
+	}
 	if w.Town == nil {
-		return nil
+		return err
 	}
 	for _, h := range []*lab.Host{w.App, w.Hall} {
 		w.stopApps(h)
 	}
-	return w.Town.Close()
+	return errors.Join(err, w.Town.Close())
 }
 
 // Dial opens connections from a host.

@@ -2,6 +2,7 @@ package town
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -61,15 +62,15 @@ role = "town-hall"
 key = "secret:heartbeat"
 [[interface]]
 name = "office"
-on = "office"
+on = "{{link "office"}}"
 address = ["{{.Hall4}}/24", "{{.Hall6}}/64"]
 [[interface]]
 name = "main"
-on = "main"
+on = "{{link "main"}}"
 address = ["{{.MainHall4}}/29", "{{.MainHall6}}/64"]
 [[interface]]
 name = "alt"
-on = "alt"
+on = "{{link "alt"}}"
 address = ["{{.AltHall4}}/29", "{{.AltHall6}}/64"]
 [[peer]]
 name = "dc-edge"
@@ -99,7 +100,7 @@ vip = ["{{.Service4}}:5432", "[{{.Service6}}]:5432"]
 dc = ["{{.DB4}}:5432", "[{{.DB6}}]:5432"]
 local = "database:resident"
 probe = { kind = "postgres", every = "{{.Probe}}", fail = 3, ok = 3 }
-[[service]]
+{{if .Web}}[[service]]
 name = "resident-web"
 group = "resident"
 interface = "office"
@@ -107,7 +108,7 @@ vip = ["{{.Service4}}:80", "[{{.Service6}}]:80"]
 dc = ["{{.App4}}:80", "[{{.App6}}]:80"]
 local = ["{{.Hall4}}:8080", "[{{.Hall6}}]:8080"]
 probe = { kind = "http", every = "{{.Probe}}", fail = 3, ok = 3 }
-[[group]]
+{{end}}[[group]]
 name = "resident"
 down = "auto"
 back = "{{.Back}}"
@@ -147,15 +148,15 @@ role = "dc-edge"
 key = "secret:heartbeat"
 [[interface]]
 name = "dclan"
-on = "dclan"
+on = "{{link "dclan"}}"
 address = ["{{.Edge4}}/24", "{{.Edge6}}/64"]
 [[interface]]
 name = "main"
-on = "main"
+on = "{{link "main"}}"
 address = ["{{.MainEdge4}}/29", "{{.MainEdge6}}/64"]
 [[interface]]
 name = "alt"
-on = "alt"
+on = "{{link "alt"}}"
 address = ["{{.AltEdge4}}/29", "{{.AltEdge6}}/64"]
 [[peer]]
 name = "hinata-cho"
@@ -240,15 +241,24 @@ ca = "secret:ca"
 listen = ["{{.DB4}}:{{.HealthPort}}"]
 `
 
-// render fills one of the files in.
-func render(text string, s Settings) (string, error) {
-	t, err := template.New("").Option("missingkey=error").Parse(text)
+// render fills one of the files in. Machines call the links eth0, eth1, ... in
+// their order; nil: the links have their own names, and the town hall has its
+// stand-in of the application.
+func render(text string, s Settings, machine []string) (string, error) {
+	link := func(name string) string {
+		if i := slices.Index(machine, name); i >= 0 {
+			return fmt.Sprintf("eth%d", i)
+		}
+		return name
+	}
+	t, err := template.New("").Option("missingkey=error").Funcs(template.FuncMap{"link": link}).Parse(text)
 	if err != nil {
 		return "", fmt.Errorf("configuration of the town: %w", err)
 	}
 	var b strings.Builder
 	err = t.Execute(&b, map[string]any{
 		"Profile": s.Profile, "Interval": s.Interval, "Probe": s.Probe, "HoldDown": s.HoldDown, "Drain": s.Drain, "Back": s.Back, "Write": s.Write,
+		"Web":        machine == nil,
 		"OrdersPort": ordersPort, "HealthPort": healthPort, "LocalPort": localPort,
 		"Hall4": lab.Hall4, "Hall6": lab.Hall6, "Edge4": lab.Edge4, "Edge6": lab.Edge6, "DB4": lab.DB4, "DB6": lab.DB6, "App4": lab.App4, "App6": lab.App6,
 		"Service4": lab.Service4, "Service6": lab.Service6, "DC4": lab.DC4, "DC6": lab.DC6, "Office4": lab.Office4, "Office6": lab.Office6,

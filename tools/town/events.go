@@ -22,7 +22,8 @@ type Event struct {
 // At is when the agent wrote it, by the wall clock that all hosts share here.
 func (e Event) At() time.Time { return time.Unix(0, e.Wall) }
 
-// Events follows the journals of the three boxes for as long as the town lives.
+// Events follows the journals of the three boxes for as long as the town lives;
+// those of machines stay inside them.
 type Events struct {
 	cancel context.CancelFunc
 	wait   sync.WaitGroup
@@ -35,6 +36,9 @@ func follow(w *World) *Events {
 	ctx, cancel := context.WithCancel(context.Background())
 	e := &Events{cancel: cancel, watch: map[chan Event]bool{}}
 	for _, h := range []*lab.Host{w.Hall, w.Edge, w.DB} {
+		if w.machine(h) != nil {
+			continue
+		}
 		e.wait.Go(func() {
 			for ctx.Err() == nil {
 				// Ends when the agent does; the next one is followed anew.

@@ -28,7 +28,12 @@ func Scenario(w *World, name string) (*lab.Scenario, error) {
 	if err != nil {
 		return nil, fmt.Errorf("scenario %q: %w", name, err)
 	}
-	return lab.ParseScenario("scenarios/"+name+".txt", string(src), w.verbs())
+	return ScenarioText(w, name, string(src))
+}
+
+// ScenarioText parses a scenario that isn't shipped.
+func ScenarioText(w *World, name, src string) (*lab.Scenario, error) {
+	return lab.ParseScenario("scenarios/"+name+".txt", src, w.verbs())
 }
 
 func (w *World) verbs() []lab.Verb {
@@ -60,7 +65,7 @@ func (w *World) restart(ctx context.Context, s lab.Step) error {
 		if err == nil && !slices.ContainsFunc(st.Databases, func(d control.Database) bool { return d.Role == "unknown" }) {
 			return nil
 		}
-		if err := pause(ctx, pollEvery); err != nil {
+		if err := pause(ctx, w.pollEvery()); err != nil {
 			return err
 		}
 	}
@@ -105,9 +110,13 @@ func argument(s lab.Step, i int) string {
 
 // Order gives the town-hall agent an order and waits for its end.
 func (w *World) Order(ctx context.Context, kind machine.OrderKind, group, reason string, count int32) (machine.Reply, error) {
-	var r machine.Reply
 	id := fmt.Sprintf("%s-%d", kind, time.Now().UnixNano())
-	err := w.Agent(w.Hall).Post(ctx, control.OrdersPath, machine.Order{ID: id, Kind: kind, Group: group, Reason: reason, Count: count}, &r)
+	o := machine.Order{ID: id, Kind: kind, Group: group, Reason: reason, Count: count}
+	if w.Boxes != nil {
+		return w.Boxes.Order(ctx, o)
+	}
+	var r machine.Reply
+	err := w.Agent(w.Hall).Post(ctx, control.OrdersPath, o, &r)
 	return r, err
 }
 
@@ -122,7 +131,7 @@ func (w *World) orderStep(ctx context.Context, s lab.Step) error {
 		}
 		count = int32(st.Databases[0].Orphans)
 	}
-	if kind == machine.SwitchDC {
+	if kind == machine.SwitchDC && w.Boxes == nil {
 		// A return takes its time and may wait for orphans: its end is what
 		// later lines look for.
 		started := make(chan error, 1)
@@ -155,7 +164,7 @@ func (w *World) within(ctx context.Context, s lab.Step) error {
 		if why == nil {
 			return nil
 		}
-		if pause(ctx, pollEvery) != nil {
+		if pause(ctx, w.pollEvery()) != nil {
 			return why
 		}
 	}
@@ -319,7 +328,7 @@ func (w *World) replayed(ctx context.Context) error {
 		if have, err := standby.ParseLSN(st.Databases[0].Replay); err == nil && have >= want {
 			return nil
 		}
-		if err := pause(ctx, pollEvery); err != nil {
+		if err := pause(ctx, w.pollEvery()); err != nil {
 			return err
 		}
 	}
