@@ -85,6 +85,7 @@ func Open(c Config) (*Box, error) {
 	if b.running.Version == "" {
 		b.running, _ = esp.ParseName(c.Loader.Entry)
 	}
+	b.running = fileOf(b.running, all)
 	changed := false
 	for _, i := range all {
 		_, known := b.state.Failed[i.Version]
@@ -105,6 +106,22 @@ func Open(c Config) (*Box, error) {
 		b.trial = &watch{core: trial.New(b.state.Baseline, now())}
 	}
 	return b, errors.Join(err, err2, err3)
+}
+
+// fileOf is the running image's file as it is now. The loader's variables stay as
+// they were at the start: since then the image may have been accepted, or got
+// its tries back, by a supervisor that this one follows.
+func fileOf(running esp.Image, all []esp.Image) esp.Image {
+	now := running
+	for _, i := range all {
+		if i.Name() == running.Name() {
+			return i
+		}
+		if i.Version == running.Version {
+			now = i
+		}
+	}
+	return now
 }
 
 // gaveUp is why the loader stopped starting an image: how its last run ended.

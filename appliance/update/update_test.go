@@ -369,6 +369,17 @@ func TestRevert(t *testing.T) {
 	}
 }
 
+// TestAnotherSupervisor: one that follows a dead one judges by the files, not by
+// what the loader said at the start.
+func TestAnotherSupervisor(t *testing.T) {
+	for file, onTrial := range map[string]bool{"komainu-2.efi": false, "komainu-2+3.efi": true} {
+		b := newBench(t, "komainu-1.efi", file)
+		if box := b.open(t, "2", "komainu-2+2-1.efi", "order"); box.OnTrial() != onTrial || box.running.Name() != file {
+			t.Errorf("%s: on trial %v, running %s", file, box.OnTrial(), box.running.Name())
+		}
+	}
+}
+
 // TestNowhereToGo: the only image there is stays, whatever its trial says, and
 // an order may accept it.
 func TestNowhereToGo(t *testing.T) {
