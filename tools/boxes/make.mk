@@ -2,3 +2,11 @@
 
 boot: setup-test ## the built image, booted, updated, broken, cut: what only whole machines show
 	go test -v -p 2 -timeout 25m -run '$(BOOT_TESTS)' ./tools/boxes/... 2>&1 | go run ./tools/tally -to out/tally
+
+# Each run begins behind the last seed that is on record, so that runs add up.
+.PHONY: soak-cuts
+
+soak-cuts: setup-test ## the power is cut 100 times, in updates, writes and starts: out/bench/cuts.jsonl (CUTS=n)
+	@mkdir -p out/bench; touch out/bench/cuts.jsonl; \
+	go test -v -timeout 8h -run '^TestBootedCuts$$' ./tools/boxes/cuts -cuts $(or $(CUTS),100) \
+		-seed $$(($$(wc -l < out/bench/cuts.jsonl) + 1)) -record $(CURDIR)/out/bench/cuts.jsonl
