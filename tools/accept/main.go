@@ -4,6 +4,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -25,18 +26,21 @@ type stage struct {
 	name string
 	ids  []string
 	play func(ctx context.Context, r *run) error
+	// bound is how long it may take; 0: stageBound.
+	bound time.Duration
 }
 
 // stages in the order in which they are played: quiet ones first.
 var stages = []stage{
-	{"locked, switch there and back", []string{"AT-4", "AT-5", "AT-6", "AT-11", "AT-12", "AT-48", "AT-52", "AT-96", "AT-97", "AT-104"}, switches},
-	{"time", []string{"AT-172"}, timeServed},
-	{"rows", []string{"AT-32", "AT-33", "AT-34", "AT-35", "AT-36", "AT-37", "AT-38", "AT-39"}, rows},
-	{"cut inside a run", []string{"AT-40", "AT-62"}, cutInside},
-	{"alternative path", []string{"AT-174"}, alternativePath},
-	{"interface disabled", []string{"AT-112"}, interfaceDisabled},
-	{"loss of site A", []string{"AT-68", "AT-70", "AT-92", "AT-93"}, lossOfSite},
-	{"gap", []string{"AT-18"}, gap},
+	{"locked, switch there and back", []string{"AT-4", "AT-5", "AT-6", "AT-11", "AT-12", "AT-48", "AT-52", "AT-96", "AT-97", "AT-104"}, switches, 0},
+	{"time", []string{"AT-172"}, timeServed, 0},
+	{"rows", []string{"AT-32", "AT-33", "AT-34", "AT-35", "AT-36", "AT-37", "AT-38", "AT-39"}, rows, 0},
+	{"cut inside a run", []string{"AT-40", "AT-62"}, cutInside, 0},
+	{"alternative path", []string{"AT-174"}, alternativePath, 0},
+	{"interface disabled", []string{"AT-112"}, interfaceDisabled, 0},
+	{"loss of site A", []string{"AT-68", "AT-70", "AT-92", "AT-93"}, lossOfSite, 0},
+	{"gap", []string{"AT-18"}, gap, 0},
+	{"image", []string{"AT-107", "AT-108", "AT-109", "AT-110", "AT-111"}, image, imageBound},
 }
 
 // stageBound is how long a stage may take; the slowest needs half a minute.
@@ -131,7 +135,7 @@ func playAll(ctx context.Context, r *run, chosen []stage, keep bool) (err error)
 }
 
 func play(ctx context.Context, r *run, s stage) error {
-	ctx, cancel := context.WithTimeout(ctx, stageBound)
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.bound, stageBound))
 	defer cancel()
 	err := s.play(ctx, r)
 	if err != nil {
