@@ -195,7 +195,7 @@ func (b *Boot) coldPlug(ctx context.Context) error {
 		// A driver that can't run here is no fault of the box: others may serve.
 		b.o.Log.Warn("load drivers", "error", lerr)
 	}
-	for _, name := range []string{"efi_pstore", "nf_conntrack"} { // that no device asks for
+	for _, name := range []string{"efi_pstore", "nf_conntrack", "tun"} { // that no device asks for
 		if lerr := b.Modules.Load(name); lerr != nil && !errors.Is(lerr, kmod.ErrUnknown) {
 			b.o.Log.Warn("load module", "error", lerr)
 		}
