@@ -150,7 +150,8 @@ func (t *Target) box(ctx context.Context) (control.Box, error) {
 	if err != nil {
 		return b, err
 	}
-	if err := json.Unmarshal([]byte(out), &b); err != nil {
+	// Notices of alarms may stand before and behind the answer.
+	if err := json.NewDecoder(strings.NewReader(out[max(0, strings.Index(out, "{")):])).Decode(&b); err != nil {
 		return b, fmt.Errorf("show box --json: %w:\n%s", err, out)
 	}
 	return b, nil

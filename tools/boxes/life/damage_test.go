@@ -218,8 +218,9 @@ func shell(ctx context.Context, t *testing.T, s *scene.Scene, command string) st
 // process is the number of the process of an applet of ours; "": none.
 func process(ctx context.Context, t *testing.T, s *scene.Scene, applet string) string {
 	t.Helper()
-	out := shell(ctx, t, s, `for p in /proc/[0-9]*; do tr "\0" " " < $p/cmdline 2>/dev/null | grep -q "^/bin/komainu `+applet+` " && echo pid ${p#/proc/}; done`)
-	m := regexp.MustCompile(`(?m)^pid (\d+)`).FindStringSubmatch(out)
+	// The brackets keep grep from finding itself; a point is the zero between two arguments.
+	out := shell(ctx, t, s, "grep -l '[k]omainu."+applet+"' /proc/[0-9]*/cmdline")
+	m := regexp.MustCompile(`(?m)^/proc/(\d+)/cmdline`).FindStringSubmatch(out)
 	if m == nil {
 		return ""
 	}

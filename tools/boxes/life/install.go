@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"komainu/appliance/control"
@@ -145,7 +146,8 @@ func Ask(ctx context.Context, c *boxes.Console) (control.Box, error) {
 	if err != nil {
 		return b, err
 	}
-	if err := json.Unmarshal([]byte(out), &b); err != nil {
+	// Notices of alarms may stand before and behind the answer.
+	if err := json.NewDecoder(strings.NewReader(out[max(0, strings.Index(out, "{")):])).Decode(&b); err != nil {
 		return b, fmt.Errorf("show box --json: %w:\n%s", err, out)
 	}
 	return b, nil
