@@ -286,7 +286,7 @@ func (b *imageBox) tell() control.Box {
 	x := control.Box{
 		Version: string(b.Found.Build.Version), Entry: b.Loader.Entry, Rescue: b.Found.Rescue, Model: b.facts.Model, Serial: b.facts.Serial,
 		Booted: b.At, Memory: b.facts.Memory, Last: b.Last, Trial: b.images.Trial(), Data: b.Found.Data,
-		Faults: slices.Clone(b.Found.Faults),
+		Faults: append([]control.Reason{}, b.Found.Faults...),
 	}
 	b.mu.Lock()
 	x.Faults = append(x.Faults, b.problems...)
