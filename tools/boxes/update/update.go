@@ -189,7 +189,7 @@ func imageVersion(ctx context.Context) (layout.Version, error) {
 	if err != nil {
 		return "", err
 	}
-	return layout.Version(in.Version), nil
+	return in.Version, nil
 }
 
 // serves waits until the database answers the client.
@@ -231,7 +231,7 @@ func (b *box) install(ctx context.Context) error {
 		return err
 	}
 	for _, want := range []string{"opening usb:", "writing the image", "reading it back", "100 %", "version " + string(b.next) + " is installed"} {
-		if !strings.Contains(strings.ReplaceAll(out, "\n", " "), want) {
+		if !strings.Contains(joined(out), want) {
 			return fmt.Errorf("image install doesn't say %q:\n%s", want, out)
 		}
 	}
@@ -339,17 +339,13 @@ func (b *box) told(ctx context.Context) error {
 	if banner := text[strings.LastIndex(text, "BdsDxe: starting"):]; !strings.Contains(banner, string(b.next)) {
 		return fmt.Errorf("the banner before the login doesn't name the failed version:\n%s", banner)
 	}
-	health, err := b.get(ctx, "/healthz")
-	if err != nil {
+	if err := b.monitored(ctx); err != nil {
 		return err
-	}
-	if !strings.Contains(health, string(b.next)) {
-		return fmt.Errorf("/healthz doesn't name the failed version:\n%s", health)
 	}
 	if err := b.Shell(ctx); err != nil {
 		return err
 	}
-	journal, err := b.Console.Do(ctx, "grep -c box-image-failed.*"+string(b.next)+" "+layout.State+"/journal.ndjson")
+	journal, err := b.Console.Do(ctx, "grep -c box-given-up.*"+string(b.next)+" "+layout.State+"/journal.ndjson")
 	if err != nil {
 		return err
 	}
@@ -357,6 +353,24 @@ func (b *box) told(ctx context.Context) error {
 		err = fmt.Errorf("the journal tells of the failed version %s times, not once", n)
 	}
 	return errors.Join(err, b.Leave(ctx))
+}
+
+// noticed is how long the agent may take to see what PID 1 says.
+const noticed = 90 * time.Second
+
+// monitored waits until the health endpoint names the failed version.
+func (b *box) monitored(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, noticed)
+	defer cancel()
+	for {
+		health, err := b.get(ctx, "/healthz")
+		if err != nil || strings.Contains(health, string(b.next)) {
+			return err
+		}
+		if err := pause(ctx, time.Second); err != nil { // monitoring asks again and again
+			return fmt.Errorf("/healthz doesn't name the failed version: %w:\n%s", err, health)
+		}
+	}
 }
 
 // get asks the box's health endpoint from the client, until it has an answer.
@@ -386,7 +400,7 @@ func (b *box) notAgain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !strings.Contains(strings.ReplaceAll(out, "\n", " "), "failed here") {
+	if !strings.Contains(joined(out), "failed here") {
 		return fmt.Errorf("the failed version isn't refused:\n%s", out)
 	}
 	if err := b.Console.Send("restart"); err != nil {

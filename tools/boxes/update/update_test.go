@@ -58,3 +58,10 @@ func TestBootedWayBack(t *testing.T) {
 		})
 	}
 }
+
+// TestBootedBadLuck: bad bundles, a full partition, a stick that is pulled out.
+func TestBootedBadLuck(t *testing.T) {
+	if err := update.BadLuck(machines(t)); err != nil {
+		t.Fatal(err)
+	}
+}
