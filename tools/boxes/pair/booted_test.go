@@ -74,7 +74,7 @@ func TestBootedPair(t *testing.T) {
 			}
 			t.Logf("hall box with an idle standby: %d MiB used (goal %d)", used, memoryGoal)
 			if used > memoryGoal {
-				t.Errorf("that is more than the goal")
+				t.Error("that is more than the goal")
 			}
 		}
 		step := time.Now().Add(s.After)
