@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"komainu/appliance/control"
@@ -73,6 +74,9 @@ func LastReset(state string, cardReset bool, dump string, now time.Time) (contro
 	}
 	if dump != "" {
 		last.Detail = pstore.Tail(dump, 12)
+		if cause := pstore.Cause(dump); !strings.Contains(last.Detail, cause) {
+			last.Detail += "\n" + cause // last: a console shows the end
+		}
 		_, err := pstore.Save(dir, dump, func(path string, b []byte) error { return files.Replace(path, b, 0o600) })
 		errs = append(errs, err)
 	}

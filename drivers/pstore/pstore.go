@@ -103,6 +103,21 @@ func saved(dir string) ([]int, error) {
 	return all, nil
 }
 
+// Cause is the line of a dump that says why the kernel gave up, which stands
+// before the registers: the panic's, else that of the first fault; "" without one.
+func Cause(dump string) string {
+	fault := ""
+	for line := range strings.Lines(dump) {
+		switch line = strings.TrimSpace(line); {
+		case strings.Contains(line, "Kernel panic - not syncing"): // kernel/panic.c
+			return line
+		case fault == "" && (strings.Contains(line, "BUG: ") || strings.Contains(line, "Oops: ")):
+			fault = line
+		}
+	}
+	return fault
+}
+
 // Tail is the last n whole lines of text.
 func Tail(text string, n int) string {
 	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")

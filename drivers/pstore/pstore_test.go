@@ -52,3 +52,15 @@ func TestSave(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+func TestCause(t *testing.T) {
+	for dump, want := range map[string]string{
+		"": "", "<6>[    1.0] all is well\n": "",
+		"<1>[    2.0] BUG: kernel NULL pointer dereference\n<1>[    2.1] Oops: 0002\n":                                   "<1>[    2.0] BUG: kernel NULL pointer dereference",
+		"<4>[    2.0] Oops: 0002\n<0>[    2.5] Kernel panic - not syncing: sysrq triggered crash\n<4>[    2.6] RAX: 0\n": "<0>[    2.5] Kernel panic - not syncing: sysrq triggered crash",
+	} {
+		if got := Cause(dump); got != want {
+			t.Errorf("%q: %q, want %q", dump, got, want)
+		}
+	}
+}
