@@ -195,16 +195,22 @@ func (b *box) inShell(ctx context.Context, commands ...string) error {
 	return b.Leave(ctx)
 }
 
+// The emergency shell's mount wants a device even where nothing new is mounted.
+const (
+	efiWritable = "mount -t vfat -o remount /dev/vda1 " + layout.EFIMount
+	efiReadOnly = "mount -t vfat -r -o remount /dev/vda1 " + layout.EFIMount
+)
+
 // full fills the EFI partition.
 func (b *box) full(ctx context.Context) error {
-	if err := b.inShell(ctx, "mount -o remount,rw "+layout.EFIMount,
+	if err := b.inShell(ctx, efiWritable,
 		"{ dd if=/dev/zero of="+layout.EFIMount+"/fill bs=4194304 2>/dev/null; true; }"); err != nil {
 		return err
 	}
 	if err := b.refuses(ctx, "", "is full"); err != nil {
 		return err
 	}
-	return b.inShell(ctx, "mount -o remount,rw "+layout.EFIMount, "rm "+layout.EFIMount+"/fill", "mount -o remount,ro "+layout.EFIMount)
+	return b.inShell(ctx, efiWritable, "rm "+layout.EFIMount+"/fill", efiReadOnly)
 }
 
 // pulledOut takes the stick away while it is read, and brings it back.

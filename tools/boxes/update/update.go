@@ -240,7 +240,9 @@ func (b *box) install(ctx context.Context) error {
 
 var (
 	firmware = regexp.MustCompile(`BdsDxe: starting Boot`)
-	login    = regexp.MustCompile(`login: \z`)
+	// one version that failed, and that nothing newer has overcome
+	oneFailed = regexp.MustCompile(`(?m)^komainu_box_failed_number(\{[^}]*\})? 1$`)
+	login     = regexp.MustCompile(`login: \z`)
 )
 
 // restarted waits until somebody can log in again, and does.
@@ -325,15 +327,15 @@ func (b *box) shown(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for line := range strings.Lines(out) {
-		if strings.Contains(line, string(b.next)) {
-			return strings.Join(strings.Fields(line), " "), nil
+	for part := range strings.SplitSeq(joined(out), "version ") {
+		if strings.HasPrefix(part, string(b.next)+":") {
+			return strings.TrimSpace(part), nil
 		}
 	}
 	return "", fmt.Errorf("image list doesn't name %s:\n%s", b.next, out)
 }
 
-// told demands the failed version on the banner, from monitoring, in the journal.
+// told demands the failed version on the banner, in the metrics, in the journal.
 func (b *box) told(ctx context.Context) error {
 	text := b.Console.Text()
 	if banner := text[strings.LastIndex(text, "BdsDxe: starting"):]; !strings.Contains(banner, string(b.next)) {
@@ -358,17 +360,17 @@ func (b *box) told(ctx context.Context) error {
 // noticed is how long the agent may take to see what PID 1 says.
 const noticed = 90 * time.Second
 
-// monitored waits until the health endpoint names the failed version.
+// monitored waits until the health endpoint counts a failed version.
 func (b *box) monitored(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, noticed)
 	defer cancel()
 	for {
-		health, err := b.get(ctx, "/healthz")
-		if err != nil || strings.Contains(health, string(b.next)) {
+		metrics, err := b.get(ctx, "/metrics")
+		if err != nil || oneFailed.MatchString(metrics) {
 			return err
 		}
 		if err := pause(ctx, time.Second); err != nil { // monitoring asks again and again
-			return fmt.Errorf("/healthz doesn't name the failed version: %w:\n%s", err, health)
+			return fmt.Errorf("/metrics counts no failed version: %w", err)
 		}
 	}
 }
