@@ -15,6 +15,7 @@ import (
 
 	"komainu/tools/boxes"
 	"komainu/tools/boxes/scene"
+	"komainu/tools/boxes/update"
 	"komainu/tools/lab"
 )
 
@@ -168,4 +169,20 @@ func askCharon(ctx context.Context, from *lab.Host) error {
 	}
 	_, err = conn.Read(make([]byte, 512))
 	return err
+}
+
+// broken gives a box every kind of bad version, once each: a machine needs
+// minutes for its way back.
+func (b *bench) broken(ctx context.Context) error {
+	for _, fault := range update.Faults() {
+		f := b.figure(Figure{Name: "broken_" + string(fault), What: "bad version (" + string(fault) + "): back on the old one, the reason shown, from the order to restart", Unit: "s", Goal: "back", holds: func(f *Figure) bool { return f.Ours.N > 0 }})
+		r, err := update.Broken(ctx, fault)
+		if err != nil {
+			return fmt.Errorf("bad version (%s): %w", fault, err)
+		}
+		f.Ours.add(r.Took.Seconds())
+		f.note("%d starts; show box: %s", r.Starts, r.Shown)
+		b.progress("%s: %.0f s, %d starts: %s", fault, r.Took.Seconds(), r.Starts, r.Shown)
+	}
+	return nil
 }

@@ -55,6 +55,7 @@ var parts = []part{
 	{"ntp", (*bench).ntp, "ntp.json"},
 	{"clock", (*bench).clock, "ntp.json"},
 	{"image", (*bench).image, "box.json"},
+	{"broken", (*bench).broken, "box.json"},
 	{"kills", (*bench).kills, "box.json"},
 }
 
