@@ -21,6 +21,7 @@ const (
 	comeBack   = 70 * time.Second  // the agent hasn't answered for so long, 60 s of it after its restart or the boot
 	pathFault  = 60 * time.Second  // the data path is broken by this box: the agent is restarted
 	pathBroken = 180 * time.Second // and still is
+	lately     = 20 * time.Second  // a refusal counts: the agent is started every few seconds, and a look may meet it then
 	mostResets = 2
 	resetsIn   = time.Hour
 )
@@ -70,6 +71,9 @@ type Vigil struct {
 	doomed string // the reason, once feeding has stopped for it
 
 	met bool // the agent has answered since it was last ended: before, it is starting
+
+	refused instant.Instant // when the agent was last seen to have refused
+	refuses bool            // refused is valid
 
 	supervisor, agent, path fault
 }
@@ -123,11 +127,15 @@ func (v *Vigil) Step(now instant.Instant, s Sample) []Action {
 	}
 	hung := v.agent.see(now, a.Wanted && !a.Answers)
 	v.met = v.met || a.Answers
+	if a.Refused {
+		v.refused, v.refuses = now, true
+	}
+	refuses := v.refuses && time.Duration(now-v.refused) < lately
 	path := v.path.see(now, a.Wanted && a.Answers && a.Path)
 	var out []Action
 	reason, wait := "", ""
 	switch {
-	case hung >= comeBack && a.Refused:
+	case hung >= comeBack && refuses:
 		wait = "vigil-agent-refuses"
 	case hung >= comeBack:
 		reason = "reset-agent-hung"
