@@ -108,7 +108,7 @@ func TestBootedDamage(t *testing.T) {
 		if err := s.Login(ctx); err != nil {
 			t.Fatal(err)
 		}
-		if b := ask(ctx, t, s); b.Last.Kind != "panic" || !strings.Contains(b.Last.Detail, "sysrq") {
+		if b := ask(ctx, t, s); b.Last.Kind != "panic" || !strings.Contains(b.Last.Detail, "sysrq triggered crash") {
 			t.Errorf("the run before: %+v", b.Last)
 		}
 	})
@@ -122,7 +122,9 @@ func TestBootedDamage(t *testing.T) {
 		if b := ask(ctx, t, s); !slices.Contains(codes(b), "boot-data-full") {
 			t.Errorf("data %s, faults %+v", b.Data, b.Faults)
 		}
-		if _, _, err := life.Healthz(ctx, s); err != nil {
+		served, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		if _, _, err := life.Healthz(served, s); err != nil {
 			t.Error(err)
 		}
 		shell(ctx, t, s, "rm /data/filler")

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strings"
 
 	"komainu/images/disk"
 )
@@ -59,33 +60,53 @@ func Sum(name string, bytes int64) ([32]byte, error) {
 	return [32]byte(h.Sum(nil)), err
 }
 
-// Fill takes all room of the data partition with the file "filler", without
-// writing it. It needs debugfs of e2fsprogs; the box must be off in good order.
+// Fill takes all room of the data partition that is not root's alone with the
+// file "filler", without writing it: what a database that grows does. It needs
+// debugfs of e2fsprogs; the box must be off in good order.
 func Fill(name string) error {
+	stats, err := debugfs(name, "show_super_stats -h")
+	if err != nil {
+		return err
+	}
+	free, err := figure(stats, "Free blocks")
+	if err != nil {
+		return err
+	}
+	kept, err := figure(stats, "Reserved block count")
+	if err != nil {
+		return err
+	}
+	for _, c := range []string{"write /dev/null filler", fmt.Sprintf("fallocate filler 0 %d", free-kept-1)} {
+		if _, err := debugfs(name, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func figure(stats, name string) (n int64, err error) {
+	_, rest, ok := strings.Cut(stats, name+":")
+	if ok {
+		_, err = fmt.Sscan(rest, &n)
+	}
+	if !ok || err != nil {
+		return 0, fmt.Errorf("debugfs doesn't say %q: %w\n%s", name, err, stats)
+	}
+	return n, nil
+}
+
+// debugfs runs one of its commands on the data partition.
+func debugfs(name, command string) (string, error) {
 	f, p, err := part(name)
 	if err == nil {
 		err = f.Close()
 	}
 	if err != nil {
-		return err
+		return "", err
 	}
-	// It takes what there is and then says that there is no more.
-	return debugfs(name, "write /dev/null filler", fmt.Sprintf("fallocate filler 0 %d", p.Bytes/4096-1))
-}
-
-func debugfs(name string, commands ...string) error {
-	f, p, err := part(name)
+	out, err := exec.Command("debugfs", "-w", "-R", command, fmt.Sprintf("%s?offset=%d", name, p.Start)).CombinedOutput()
 	if err != nil {
-		return err
+		err = fmt.Errorf("debugfs %s: %w: %s", command, err, out)
 	}
-	if err := f.Close(); err != nil {
-		return err
-	}
-	for _, c := range commands {
-		out, err := exec.Command("debugfs", "-w", "-R", c, fmt.Sprintf("%s?offset=%d", name, p.Start)).CombinedOutput()
-		if err != nil {
-			return fmt.Errorf("debugfs %s: %w: %s", c, err, out)
-		}
-	}
-	return nil
+	return string(out), err
 }
