@@ -33,6 +33,11 @@ func (c *seat) login(ctx context.Context, s *console.Screen, rescue bool) (who *
 		return nil, false, err
 	}
 	name, err := s.Line(ctx, "login: ", nil)
+	if first { // another terminal may have made the administrator while the prompt stood here
+		if now, rerr := c.users(); rerr != nil || len(now.Users) > 0 {
+			all, first = now, false
+		}
+	}
 	switch {
 	case err != nil || name == "":
 		return nil, true, err

@@ -343,3 +343,15 @@ func TestGone(t *testing.T) {
 		t.Error("Main goes on")
 	}
 }
+
+// TestOtherTerminalFirst: a prompt that stood here since before the administrator
+// was made at another terminal doesn't let anybody replace the password.
+func TestOtherTerminalFirst(t *testing.T) {
+	p := sit(t, nil)
+	p.expect("login: ")
+	withAdmin(&p.o)
+	p.talk("admin\r", "password: ", "something else\r", "login: ", "admin\r", "password: ", secret+"\r", "komainu> ")
+	if strings.Contains(p.screen(), "new password") {
+		t.Error("anybody may replace the administrator's password")
+	}
+}
