@@ -83,12 +83,15 @@ func TestBootedPoor(t *testing.T) {
 	}
 }
 
-// loginAt logs in on a line whose login prompt may have gone by.
+// loginAt logs in on another line, in English.
 func loginAt(ctx context.Context, c *boxes.Console) error {
+	if _, err := c.Expect(ctx, life.Login); err != nil {
+		return err
+	}
 	for _, x := range []struct {
 		send string
 		then *regexp.Regexp
-	}{{"", life.Login}, {"admin", regexp.MustCompile(`(?i)password: \z`)}, {scene.Password, c.Prompt}, {"console language en", c.Prompt}} {
+	}{{"admin", regexp.MustCompile(`(?i)password: \z`)}, {scene.Password, c.Prompt}, {"console language en", c.Prompt}} {
 		if err := c.Send(x.send); err != nil {
 			return err
 		}
