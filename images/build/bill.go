@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"debug/buildinfo"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"os/exec"
 	"runtime"
 	"slices"
@@ -14,6 +16,7 @@ import (
 	"time"
 
 	"komainu/images/debs"
+	"komainu/images/layout"
 	"komainu/images/root"
 )
 
@@ -53,7 +56,7 @@ type (
 const bootPackage = "systemd-boot-efi"
 
 // billOfMaterials lists what is in the image: the Debian packages that brought a
-// file, the Go modules of the two programs, the kernel's modules.
+// file, our program, the Go modules of the two that Go built, the kernel's modules.
 func billOfMaterials(ctx context.Context, r root.Root, packages []debs.Package) ([]byte, error) {
 	zstd, err := exec.CommandContext(ctx, "zstd", "--version").Output()
 	if err != nil {
@@ -87,13 +90,33 @@ func billOfMaterials(ctx context.Context, r root.Root, packages []debs.Package) 
 		}
 		b.Components = append(b.Components, c)
 	}
+	ours, err := program(r)
+	if err != nil {
+		return nil, err
+	}
 	mods, err := goModules(r)
 	if err != nil {
 		return nil, err
 	}
-	b.Components = append(b.Components, mods...)
+	b.Components = append(append(b.Components, ours), mods...)
 	text, err := json.MarshalIndent(b, "", "\t")
 	return append(text, '\n'), err
+}
+
+// program is what all the rest is there for.
+func program(r root.Root) (component, error) {
+	for _, f := range r.Files {
+		if "/"+strings.TrimPrefix(f.Path, "usr/") != layout.Program {
+			continue
+		}
+		body, err := os.ReadFile(f.Source)
+		if err != nil {
+			return component{}, err
+		}
+		return component{Type: "application", Name: "komainu", Version: string(r.Build.Version),
+			Hashes: []digest{{"SHA-256", fmt.Sprintf("%x", sha256.Sum256(body))}}}, nil
+	}
+	return component{}, fmt.Errorf("%s is not in the image", layout.Program)
 }
 
 // goModules are those of the programs that Go built, sorted.
