@@ -1,8 +1,8 @@
 // Command bench measures what a town hall feels when its data centre goes and
-// comes back, with real parts, beside the peers in the same run, and what its
-// time server costs. It prints a table and writes out/bench/failover.json,
-// ntp.json and box.json. A missed goal is printed and is no failure; a figure that could not
-// be measured is. Start reading at parts.
+// comes back, with real parts, beside the peers in the same run, what its time
+// server costs, and what its image weighs. It prints a table and writes
+// out/bench/failover.json, ntp.json and box.json. A missed goal is printed and is
+// no failure; a figure that could not be measured is. Start reading at parts.
 package main
 
 import (
