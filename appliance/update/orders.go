@@ -204,11 +204,14 @@ func (b *Box) job(ctx context.Context, j Job, send func(any) error) (line, error
 // endTime is how long the supervisor may take to end the job.
 const endTime = 40 * time.Second
 
+// jobLog is where the job's last words are.
+func (b *Box) jobLog() string { return filepath.Join(b.c.State, "log", jobUnit+".log") }
+
 // follow talks with the job.
 func (b *Box) follow(ctx context.Context, ln net.Listener, told []byte, send func(any) error) (line, error) {
 	c, err := ln.Accept()
 	if err != nil {
-		return line{}, refuse("image-job-failed", "it ended at once: see show log")
+		return line{}, refuse("image-job-failed", "it ended at once: "+b.jobLog())
 	}
 	stop := context.AfterFunc(ctx, func() { _ = c.Close() }) // ends the reading below
 	defer stop()
@@ -220,7 +223,7 @@ func (b *Box) follow(ctx context.Context, ln net.Listener, told []byte, send fun
 		var l line
 		switch err := d.Decode(&l); {
 		case errors.Is(err, io.EOF):
-			return line{}, refuse("image-job-failed", "it ended in the middle: see show log")
+			return line{}, refuse("image-job-failed", "it ended in the middle: "+b.jobLog())
 		case err != nil:
 			return line{}, refuse("image-job-failed", err.Error())
 		case l.Error != nil:
