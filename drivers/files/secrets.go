@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -15,8 +17,8 @@ import (
 // ErrSecret is wrapped by every refusal of Secrets.Resolve.
 var ErrSecret = errors.New("secret refused")
 
-// Secrets resolves references of the form "secret:NAME"; nothing else in the
-// program reads the folder.
+// Secrets keeps secrets and resolves references of the form "secret:NAME";
+// nothing else in the program reads the folder.
 type Secrets struct {
 	Dir string // STATE/secrets
 }
@@ -63,4 +65,71 @@ func (s Secrets) Resolve(ref string) ([]byte, error) {
 		return nil, fmt.Errorf("%w: %s: %w", ErrSecret, path, err)
 	}
 	return bytes.TrimRight(b, "\r\n"), nil
+}
+
+// secretMost bounds the content of a secret, in bytes.
+const secretMost = 64 << 10
+
+// Put keeps a secret, new or in place of an old one, durably and with mode
+// 0600. data has 1 to 65536 bytes.
+func (s Secrets) Put(name string, data []byte) error {
+	path, err := s.Path("secret:" + name)
+	if err != nil {
+		return err
+	}
+	if len(data) == 0 || len(data) > secretMost {
+		return fmt.Errorf("%w: %s has %d bytes: 1 to %d are kept", ErrSecret, name, len(data), secretMost)
+	}
+	if err := os.MkdirAll(s.Dir, 0o700); err != nil {
+		return fmt.Errorf("%w: keep %s: %w", ErrSecret, name, err)
+	}
+	if err := Replace(path, data, 0o600); err != nil {
+		return fmt.Errorf("%w: %w", ErrSecret, err)
+	}
+	return nil
+}
+
+// SecretInfo tells of a secret what may be shown.
+type SecretInfo struct {
+	Name    string    `json:"name"`
+	Bytes   int64     `json:"bytes"`
+	Changed time.Time `json:"changed"`
+}
+
+// List tells which secrets there are, by name.
+func (s Secrets) List() ([]SecretInfo, error) {
+	entries, err := os.ReadDir(s.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the secrets: %w", err)
+	}
+	var all []SecretInfo
+	for _, e := range entries {
+		if e.Name()[0] == '.' || !e.Type().IsRegular() {
+			continue
+		}
+		st, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) { // deleted meanwhile
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("list the secrets: %w", err)
+		}
+		all = append(all, SecretInfo{e.Name(), st.Size(), st.ModTime()})
+	}
+	return all, nil
+}
+
+// Delete removes a secret; fs.ErrNotExist when there is none.
+func (s Secrets) Delete(name string) error {
+	path, err := s.Path("secret:" + name)
+	if err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return fmt.Errorf("delete the secret: %w", err)
+	}
+	return SyncFolder(s.Dir)
 }

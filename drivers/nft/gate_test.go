@@ -58,13 +58,13 @@ func TestGateOfADatabaseHost(t *testing.T) {
 
 		g.Open = false
 		f.gate(t, g)
-		if err := old.Echo(time.Second); !errors.Is(err, unix.ECONNRESET) {
+		if err := old.Echo(netnstest.Patience); !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("a client at a closed gate: %v, want a reset", err)
 		}
 		g.Open, g.Epoch = true, g.Epoch+1
 		f.gate(t, g)
 		netnstest.MustDial(t, f.Client, to, "dc "+client)
-		if err := peer.Echo(time.Second); err != nil {
+		if err := peer.Echo(netnstest.Patience); err != nil {
 			t.Errorf("the peer at the gate: %v", err)
 		}
 	}
@@ -100,7 +100,7 @@ func TestReplyBlockedInOneEpochNeverLeavesInALaterOne(t *testing.T) {
 		sent := make(chan error, 1)
 		to := netip.AddrPortFrom(addr, 5999)
 		serveOnce(t, f.DC, to, send, sent)
-		c, err := netnstest.Dial(t, f.Client, to, 2*time.Second)
+		c, err := netnstest.Dial(t, f.Client, to, netnstest.Patience)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -155,7 +155,7 @@ func TestGateBehindSteering(t *testing.T) {
 		c := netnstest.MustDial(t, f.Client, e.Stable, "local "+me)
 		f.swap(t, steer.Local, 6) // another epoch than the gate's
 		refusedDial(t, f.Client, e.Stable)
-		if err := c.Echo(time.Second); !errors.Is(err, unix.ECONNRESET) {
+		if err := c.Echo(netnstest.Patience); !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("a flow of the old epoch: %v, want a reset", err)
 		}
 		g.Open = false

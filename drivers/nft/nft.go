@@ -1,9 +1,10 @@
-// Package nft makes nftables look like two values of netstack/steer: the table
-// of steered services and the gates of databases. It decides nothing, touches
-// only its own tables (inet komainu_steer, inet komainu_gate), and changes each
-// of them in one netlink transaction, so no packet sees a half-made state.
-// Start reading at Apply (elements.go), the rules stand in layout.go and
-// gate.go.
+// Package nft makes nftables look like values: of netstack/steer the table of
+// steered services and the gates of databases, of netstack/firewall the filter.
+// It decides nothing, touches only its own tables (inet komainu_steer, inet
+// komainu_gate, inet komainu_filter), and changes each of them in one netlink
+// transaction, so no packet sees a half-made state. Start reading at Apply
+// (elements.go) and Filter.Apply (filter.go); the rules stand in layout.go,
+// gate.go, filterrules.go and filtermatch.go.
 //
 // Bits of the connection mark:
 //
@@ -83,19 +84,22 @@ func (s *Steering) Close() error {
 	return s.conn.CloseLasting()
 }
 
+// flush sends what was prepared as one transaction.
+func (s *Steering) flush() error { return flush(&s.conn) }
+
 // flush sends what was prepared as one transaction. After an error the socket
 // may still hold acknowledgements of this batch, so it is replaced.
-func (s *Steering) flush() error {
-	err := s.conn.Flush()
+func flush(conn **nftables.Conn) error {
+	err := (*conn).Flush()
 	if err == nil {
 		return nil
 	}
-	s.conn.CloseLasting()
-	conn, dialed := dial()
+	(*conn).CloseLasting()
+	fresh, dialed := dial()
 	if dialed != nil {
 		return errors.Join(err, dialed)
 	}
-	s.conn = conn
+	*conn = fresh
 	return err
 }
 

@@ -56,7 +56,32 @@ func run(t *testing.T, s *Server, h Handler) (stop func()) {
 		task.Wait()
 	})
 	t.Cleanup(stop)
+	awaitStamps(t)
 	return stop
+}
+
+// awaitStamps waits until the kernel stamps what arrives: the first socket that
+// asks for it gets it a moment later (net_enable_timestamp), and what comes before
+// isn't answered.
+func awaitStamps(t *testing.T) {
+	t.Helper()
+	c, err := net.ListenUDP("udp", net.UDPAddrFromAddrPort(netip.MustParseAddrPort("127.0.0.1:0")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	stampArrivals(t, c)
+	for {
+		if _, err := c.WriteTo(make([]byte, 8), c.LocalAddr()); err != nil {
+			t.Fatal(err)
+		}
+		if _, at := arrival(t, c); at != 0 {
+			return
+		}
+	}
 }
 
 func start(t *testing.T, h Handler, endpoints ...Endpoint) *Server {
@@ -78,7 +103,7 @@ func dial(t *testing.T, to netip.AddrPort) *net.UDPConn {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = c.Close() })
-	if err := c.SetDeadline(time.Now().Add(10 * time.Second)); err != nil { // a bound, no wait
+	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil { // a bound, no wait
 		t.Fatal(err)
 	}
 	return c

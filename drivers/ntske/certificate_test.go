@@ -20,7 +20,7 @@ func TestReload(t *testing.T) {
 	must(t, certs.Reload())
 	s, _ := newServer(t, first)
 	s.Certificates = certs
-	ln := listen(t)
+	ln := open(t)
 	start(t, s, ln)
 	shown := func() time.Time {
 		t.Helper()

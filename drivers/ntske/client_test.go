@@ -20,7 +20,7 @@ import (
 func TestDistrust(t *testing.T) {
 	a, other := newAuthority(t), newAuthority(t)
 	s, _ := newServer(t, a.issue(t, "ntp.example.jp", -time.Hour, time.Hour))
-	ln := listen(t)
+	ln := open(t)
 	start(t, s, ln)
 	try := func(c Client, name string) error {
 		_, err := c.Handshake(context.Background(), ln.Addr().String(), name)
@@ -52,7 +52,7 @@ func TestDistrust(t *testing.T) {
 func TestClockOf1970(t *testing.T) {
 	a := newAuthority(t)
 	s, ring := newServer(t, a.issue(t, "ntp.example.jp", -time.Hour, time.Hour))
-	ln := listen(t)
+	ln := open(t)
 	start(t, s, ln)
 	built := time.Now().Add(-30 * time.Minute)
 	c := Client{Roots: a.pool(), Now: func() time.Time { return built }}
@@ -97,7 +97,7 @@ func TestNoKEBehindThePort(t *testing.T) {
 		}, errTooLong},
 	} {
 		t.Run(name, func(t *testing.T) {
-			ln := listen(t)
+			ln := open(t)
 			done := make(chan struct{})
 			go func() {
 				defer close(done)

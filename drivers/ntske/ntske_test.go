@@ -126,7 +126,7 @@ func start(t testing.TB, s *Server, ln net.Listener) (stop func()) {
 	return stop
 }
 
-func listen(t testing.TB) net.Listener {
+func open(t testing.TB) net.Listener {
 	t.Helper()
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	must(t, err)
@@ -160,7 +160,7 @@ func ask(t *testing.T, r *Result, ring *nts.Keyring) {
 func TestHandshake(t *testing.T) {
 	a := newAuthority(t)
 	s, ring := newServer(t, a.issue(t, "ntp.example.jp", -time.Hour, time.Hour))
-	ln := listen(t)
+	ln := open(t)
 	stop := start(t, s, ln)
 	c := Client{Roots: a.pool()}
 	r, err := c.Handshake(context.Background(), ln.Addr().String(), "ntp.example.jp")
@@ -179,7 +179,7 @@ func TestHandshakeByAddressAndOffer(t *testing.T) {
 	a := newAuthority(t)
 	s, _ := newServer(t, a.issue(t, "127.0.0.1", -time.Hour, time.Hour))
 	s.Offer = nts.Offer{Server: "192.0.2.7", Port: 1123}
-	ln := listen(t)
+	ln := open(t)
 	start(t, s, ln)
 	c := Client{Roots: a.pool()}
 	r, err := c.Handshake(context.Background(), ln.Addr().String(), "127.0.0.1")

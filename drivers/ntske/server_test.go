@@ -100,7 +100,7 @@ func TestSlowClients(t *testing.T) {
 func TestFlood(t *testing.T) {
 	a := newAuthority(t)
 	s, _ := newServer(t, a.issue(t, "ntp.example.jp", -time.Hour, time.Hour))
-	ln := listen(t)
+	ln := open(t)
 	stop := start(t, s, ln)
 	var open []net.Conn
 	for i := range 50 {
@@ -168,7 +168,7 @@ func TestBadClients(t *testing.T) {
 	a := newAuthority(t)
 	s, _ := newServer(t, a.issue(t, "ntp.example.jp", -time.Hour, time.Hour))
 	n := &s.Counters
-	ln := listen(t)
+	ln := open(t)
 	start(t, s, ln)
 	speak := func(protos []string, req []byte) func(net.Conn) {
 		return func(c net.Conn) {
@@ -220,7 +220,7 @@ func TestBadClients(t *testing.T) {
 func TestStopHangsUp(t *testing.T) {
 	a := newAuthority(t)
 	s, _ := newServer(t, a.issue(t, "ntp.example.jp", -time.Hour, time.Hour))
-	ln := listen(t)
+	ln := open(t)
 	stop := start(t, s, ln)
 	c, err := net.Dial("tcp", ln.Addr().String())
 	must(t, err)

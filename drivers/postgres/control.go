@@ -152,7 +152,7 @@ func (c *Cluster) Verify(context.Context) (standby.Role, string, error) {
 }
 
 // sameTenant compares both notes with the configuration; a directory without
-// notes is foreign until Adopt.
+// notes is foreign.
 func (c *Cluster) sameTenant(system uint64) error {
 	var t tenant
 	b, err := os.ReadFile(c.path(tenantFile))
@@ -171,13 +171,4 @@ func (c *Cluster) sameTenant(system uint64) error {
 		return fmt.Errorf("%s holds %q (system %d), want %q (system %d): %w", c.Data(), inner, system, c.cfg.Tenant, t.System, ErrTenant)
 	}
 	return nil
-}
-
-// Adopt notes the configured tenant on a data directory that somebody else
-// made; an operator vouches that it is the right one.
-func (c *Cluster) Adopt() error {
-	if m, err := c.Marked(); m != nil {
-		return errors.Join(fmt.Errorf("adopt %s: %w", c.Data(), ErrNotStartable), err)
-	}
-	return c.writeTenant()
 }

@@ -67,14 +67,6 @@ func (c *Cluster) keep(ctx context.Context, dst string, progress func(int, strin
 	return files.SyncFolder(filepath.Dir(dst))
 }
 
-// RemoveKept deletes a kept cluster, by the name given to Keep.
-func (c *Cluster) RemoveKept(name string) error {
-	if err := os.RemoveAll(c.path("kept", filepath.Base(name))); err != nil {
-		return fmt.Errorf("remove kept cluster %s: %w", name, err)
-	}
-	return nil
-}
-
 type keeper struct {
 	from, to    string
 	done, total uint64

@@ -56,8 +56,8 @@ func (c *Cluster) EnsureReturnSlot(ctx context.Context) error {
 }
 
 // AdvanceReturnSlot lets go of WAL before the last restartpoint. On a primary it
-// does nothing: after a promotion the slot stays until the other side follows,
-// then the caller drops it (DropSlot).
+// does nothing: after a promotion the slot stays until the cluster starts as a
+// standby again, which drops all of them.
 func (c *Cluster) AdvanceReturnSlot(ctx context.Context) error {
 	err := c.ord.exec(ctx, `select pg_replication_slot_advance(slot_name, redo_lsn)
 		from pg_replication_slots, pg_control_checkpoint()
@@ -100,17 +100,6 @@ func (c *Cluster) advanceLogical(ctx context.Context, prefix string, to standby.
 // begins after it. It waits for transactions that are open.
 func (c *Cluster) CreateJournalSlot(ctx context.Context) error {
 	return c.logicalSlots(ctx, JournalSlot)
-}
-
-// DropSlot removes a slot by its name, or a logical one in all databases by
-// its prefix (OrphanSlot, JournalSlot). None there is fine.
-func (c *Cluster) DropSlot(ctx context.Context, name string) error {
-	err := c.ord.exec(ctx, `select pg_drop_replication_slot(slot_name) from pg_replication_slots
-		where slot_name = $1 or (slot_type = 'logical' and slot_name ~ ('^' || $1 || '_[0-9]+$'))`, name)
-	if err != nil {
-		return fmt.Errorf("drop slot %s of cluster %s: %w", name, c.cfg.Name, err)
-	}
-	return nil
 }
 
 type logicalSlot struct {

@@ -29,46 +29,6 @@ func (c *Cluster) SwitchPoint(ctx context.Context) (uint32, standby.LSN, error) 
 	return last.tli, last.lsn, nil
 }
 
-// UpstreamSwitchPoint asks the promoted side where its history left timeline
-// own (ours); ErrNotDiverged when it is on that timeline itself.
-func (c *Cluster) UpstreamSwitchPoint(ctx context.Context, up Upstream, own uint32) (standby.LSN, error) {
-	lsn, err := c.upstreamFork(ctx, up, own)
-	if err != nil {
-		return 0, fmt.Errorf("where %s:%d left timeline %d: %w", up.Host, up.Port, own, err)
-	}
-	return lsn, nil
-}
-
-func (c *Cluster) upstreamFork(ctx context.Context, up Upstream, own uint32) (standby.LSN, error) {
-	conn, err := connect(ctx, c.conninfo(up, "")+" replication=true")
-	if err != nil {
-		return 0, err
-	}
-	defer closeNow(conn)
-	res, err := conn.PgConn().Exec(ctx, "IDENTIFY_SYSTEM").ReadAll()
-	if err != nil {
-		return 0, err
-	}
-	tli := string(res[0].Rows[0][1]) // systemid, timeline, xlogpos, dbname
-	if tli == fmt.Sprint(own) {
-		return 0, ErrNotDiverged
-	}
-	res, err = conn.PgConn().Exec(ctx, "TIMELINE_HISTORY "+tli).ReadAll()
-	if err != nil {
-		return 0, err
-	}
-	forks, err := parseHistory(string(res[0].Rows[0][1])) // filename, content
-	if err != nil {
-		return 0, err
-	}
-	for _, f := range forks {
-		if f.tli == own {
-			return f.lsn, nil
-		}
-	}
-	return 0, fmt.Errorf("timeline %s does not descend from it: %s", tli, strings.TrimSpace(string(res[0].Rows[0][1])))
-}
-
 // fork is one line of a timeline history file: timeline tli ended at lsn.
 type fork struct {
 	tli uint32

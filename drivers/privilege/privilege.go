@@ -20,13 +20,15 @@ type Set uint64
 // Capabilities that the project's daemons keep.
 const (
 	BindService Set = 1 << unix.CAP_NET_BIND_SERVICE // ports below 1024
+	NetAdmin    Set = 1 << unix.CAP_NET_ADMIN        // IPsec's associations and policies, routes
+	NetRaw      Set = 1 << unix.CAP_NET_RAW          // packet sockets
 	SysTime     Set = 1 << unix.CAP_SYS_TIME         // clock_adjtime(2) that changes something, the hardware clock
 )
 
 var names = []struct {
 	set  Set
 	name string
-}{{BindService, "CAP_NET_BIND_SERVICE"}, {SysTime, "CAP_SYS_TIME"}}
+}{{BindService, "CAP_NET_BIND_SERVICE"}, {NetAdmin, "CAP_NET_ADMIN"}, {NetRaw, "CAP_NET_RAW"}, {SysTime, "CAP_SYS_TIME"}}
 
 // String is the names of those that have one here, and the others' numbers.
 func (s Set) String() string {

@@ -48,13 +48,13 @@ func TestDestroyAllButPeersAndListener(t *testing.T) {
 		t.Errorf("counted %d, %v with the peers, want 2", n, err)
 	}
 	for _, cl := range clients {
-		cl.SetReadDeadline(time.Now().Add(time.Second))
+		cl.SetReadDeadline(time.Now().Add(netnstest.Patience))
 		if _, err := cl.Read(make([]byte, 1)); !errors.Is(err, unix.ECONNRESET) {
 			t.Errorf("the client ended with %v, want a reset", err)
 		}
 	}
 	for _, cl := range kept {
-		if err := cl.Echo(time.Second); err != nil {
+		if err := cl.Echo(netnstest.Patience); err != nil {
 			t.Errorf("a connection to be kept: %v", err)
 		}
 	}

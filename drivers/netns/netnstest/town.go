@@ -29,6 +29,10 @@ var (
 	DCAddr     = [2]netip.Addr{netip.MustParseAddr("198.51.100.2"), netip.MustParseAddr("fd00:2::2")}
 )
 
+// Patience is how long a test waits for what has to come: a bound for the
+// slowest machine, no measure.
+const Patience = 30 * time.Second
+
 // Town is the names of the namespaces. Links: client "lan", box "lan" and
 // "wan", data centre "wan".
 type Town struct{ Client, Box, DC string }
@@ -89,7 +93,38 @@ addr add 198.51.100.2/24 dev wan
 addr add fd00:2::2/64 dev wan nodad
 route add default via 198.51.100.1
 route add default via fd00:2::1`)
+	for _, x := range [][2]string{{town.Client, "lan"}, {town.Box, "lan"}, {town.Box, "wan"}, {town.DC, "wan"}} {
+		awaitIPv6(t, x[0], x[1])
+	}
 	return town
+}
+
+// awaitIPv6 waits until a link's IPv6 works: the kernel begins with it when it
+// tells that there is carrier, up to a second later, and loses what is sent
+// before. The link-local address comes at that moment.
+func awaitIPv6(t *testing.T, name, link string) {
+	t.Helper()
+	const tentative = 0x40 // IFA_F_TENTATIVE
+	for end := time.Now().Add(Patience); ; time.Sleep(2 * time.Millisecond) {
+		var all []byte
+		Do(t, name, func() (err error) {
+			all, err = os.ReadFile("/proc/thread-self/net/if_inet6")
+			return err
+		})
+		for line := range strings.Lines(string(all)) {
+			var addr, at string
+			var index, length, scope, flags int
+			if _, err := fmt.Sscanf(line, "%s %x %x %x %x %s", &addr, &index, &length, &scope, &flags, &at); err != nil {
+				t.Fatal(err)
+			}
+			if at == link && strings.HasPrefix(addr, "fe80") && flags&tentative == 0 {
+				return
+			}
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s of %s has no IPv6: %s", link, name, all)
+		}
+	}
 }
 
 // IP runs lines of iproute2 in a namespace.
@@ -152,6 +187,7 @@ func Serve(t *testing.T, name, word string, addr netip.AddrPort) {
 			open[c] = true
 			mu.Unlock()
 			all.Go(func() {
+				defer c.Close()
 				fmt.Fprintf(c, "%s %s\n", word, c.RemoteAddr().(*net.TCPAddr).AddrPort().Addr().Unmap())
 				b := make([]byte, 512)
 				for {
@@ -206,10 +242,10 @@ func Dial(t *testing.T, name string, to netip.AddrPort, d time.Duration) (*Clien
 	return c, err
 }
 
-// MustDial is Dial within two seconds, and the greeting has to be as expected.
+// MustDial is Dial with all patience, and the greeting has to be as expected.
 func MustDial(t *testing.T, name string, to netip.AddrPort, greeting string) *Client {
 	t.Helper()
-	c, err := Dial(t, name, to, 2*time.Second)
+	c, err := Dial(t, name, to, Patience)
 	if err != nil {
 		t.Fatalf("dial %s: %v", to, err)
 	}
