@@ -23,7 +23,6 @@ import (
 	"komainu/appliance/pid1/machine"
 	"komainu/appliance/update"
 	"komainu/drivers/blockdev"
-	"komainu/drivers/files"
 	"komainu/drivers/uevents"
 	"komainu/drivers/units"
 	"komainu/images/layout"
@@ -82,6 +81,13 @@ func imageMain(ctx context.Context, d folders) error {
 			return name, checkSecrets(data, secrets)
 		}}
 	b.firstSite()
+	keeper, err := d.keeper(b.units)
+	if err == nil {
+		err = keeper.Start(ctx)
+	}
+	if err != nil {
+		log.Error("configuration", "error", err) // what stands there is used
+	}
 	client := units.Client{Socket: b.pid1.Socket}
 	b.images, err = update.Open(update.Config{
 		Root: layout.EFIMount, State: d.state, Run: d.run, Keys: layout.Keys, Program: layout.Program,
@@ -105,6 +111,11 @@ func imageMain(ctx context.Context, d folders) error {
 			log.Error("trial of the image", "error", err)
 		}
 	})
+	more := append(b.images.Routes(), b.route())
+	if keeper != nil {
+		running.Go(func() { _ = keeper.Run(tasks) }) // ends with its context alone
+		more = append(more, keeper.Routes()...)
+	}
 	inputs := make(chan struct{}, 1)
 	if devices != nil {
 		running.Go(func() { b.watchDevices(tasks, devices, inputs, client) })
@@ -112,7 +123,7 @@ func imageMain(ctx context.Context, d folders) error {
 	running.Go(func() { b.powerButton(tasks, inputs) })
 	code, err := pid1.SuperviseImage(ctx, pid1.Options{
 		Run: d.run, State: d.state, Log: log, Units: append(b.terminalUnits(), b.units()...),
-		More:   append(b.images.Routes(), b.route()),
+		More:   more,
 		Before: b.beforeEnd,
 	})
 	stop()
@@ -132,18 +143,20 @@ func (b *imageBox) units() []units.Unit {
 	if b.Found.Rescue {
 		return nil
 	}
-	all := []units.Unit{{
-		// It takes its own user when its sockets are open (strongswan.conf).
-		Name: "charon", Argv: []string{layout.Charon, "--use-syslog", "no"}, Env: environment, Dir: "/",
-		Restart: true, StopTimeout: 10 * time.Second, Memory: 256 << 20, Tasks: 64, Ready: "/run/charon.vici",
-	}}
+	all := []units.Unit{b.charonUnit(layout.Program, environment)}
 	if _, err := os.Stat(b.config); errors.Is(err, fs.ErrNotExist) {
 		return all
 	}
 	all = append(all, b.unit("agent", 512<<20, "agent.sock"))
 	// With a file that can't be read, it tells so until that is mended.
-	if file, err := config.Load(b.config); err != nil || file.NTP != nil {
+	file, err := config.Load(b.config)
+	if err != nil || file.NTP != nil {
 		all = append(all, b.unit("timed", 128<<20, "timed.sock"))
+	}
+	if err == nil && len(file.Console.SSH) > 0 {
+		ssh := b.unit("ssh", 256<<20, "")
+		ssh.Ready = "" // its addresses may be missing for long
+		all = append(all, ssh)
 	}
 	return all
 }
@@ -197,7 +210,7 @@ func (b *imageBox) authority() string {
 	if err != nil || file.Image.CA == "" {
 		return ""
 	}
-	w := &wiring{folders: b.folders, file: file, secrets: files.Secrets{Dir: filepath.Join(b.state, "secrets")}}
+	w := &wiring{folders: b.folders, file: file, secrets: b.secrets()}
 	path, err := w.path(file.Image.CA)
 	if err != nil {
 		b.log.Error("authority of images", "error", err)

@@ -288,5 +288,5 @@ func serialMain(ctx context.Context, args []string, _ io.Writer) error {
 	if *tty == "" {
 		return errors.New("which terminal? --tty NAME is missing")
 	}
-	return serial.Main(ctx, serial.Options{TTY: *tty, State: d.state, Run: d.run, Config: d.config, Commands: commands()})
+	return serial.Main(ctx, serial.Options{TTY: *tty, State: d.state, Run: d.run, Config: d.config, Commands: d.commands()})
 }

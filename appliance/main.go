@@ -15,16 +15,19 @@ import (
 	"os/user"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"komainu/appliance/config"
 	"komainu/appliance/console"
+	"komainu/appliance/control"
 	"komainu/appliance/pid1"
 	"komainu/appliance/say"
 	"komainu/appliance/shell"
 	"komainu/appliance/update"
+	"komainu/drivers/files"
 	"komainu/drivers/units"
 )
 
@@ -46,11 +49,14 @@ func words(argv []string) []string {
 // applets are the long-running ones, and those that work without an agent.
 var applets = map[string]func(ctx context.Context, args []string, out io.Writer) error{
 	"agent":     agentMain,
+	"charon":    charonMain,
 	"database":  databaseMain,
 	"image-job": update.JobMain,
 	"init":      initMain,
 	"modprobe":  modprobeMain,
+	"pki":       pkiMain,
 	"serial":    serialMain,
+	"ssh":       sshMain,
 	"supervise": superviseMain,
 	"timed":     timedMain,
 }
@@ -75,18 +81,26 @@ func run(ctx context.Context, args []string, out, errs io.Writer) int {
 			return 1
 		}
 	}
-	c := console.Console{Commands: commands(), Run: "/run/komainu", Lang: language(), User: username(), Out: out, Err: errs}
+	// Who may do what on this machine's own files, its kernel says.
+	c := console.Console{Commands: here().commands(), Run: "/run/komainu", State: here().state, Lang: language(), User: username(), Role: control.Admin, Out: out, Err: errs}
+	c.In, c.Ask = typed()
 	return c.Main(ctx, args)
 }
 
 func commands() []console.Command {
 	var all []console.Command
 	all = append(all, console.Box()...)
+	all = append(all, console.Check()...)
 	all = append(all, console.Config(config.Check)...)
 	all = append(all, console.Images()...)
+	all = append(all, console.Keys()...)
+	all = append(all, console.VPN()...)
 	all = append(all, console.NTP()...)
+	all = append(all, console.QoS()...)
 	all = append(all, console.Return()...)
+	all = append(all, console.Revisions()...)
 	all = append(all, console.Service()...)
+	all = append(all, console.Setup()...)
 	all = append(all, console.Show()...)
 	return all
 }
@@ -130,9 +144,45 @@ func agentMain(ctx context.Context, args []string, _ io.Writer) error {
 		return err
 	}
 	cfg, err := wire(*d)
+	if errors.Is(err, files.ErrSecret) {
+		return runBare(ctx, *d)
+	}
 	if err != nil {
 		return err
 	}
+	return shell.New(cfg).Run(ctx)
+}
+
+// secretsAgain is how often an agent that lacks secrets looks for them.
+const secretsAgain = 2 * time.Second
+
+// runBare keeps the network alone until the secrets that the configuration names
+// are there, then ends, to be started again: the way to the box must not hang
+// on a key that somebody still has to bring.
+func runBare(ctx context.Context, d folders) error {
+	cfg, err := wireNetwork(d)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	defer stop()
+	looking.Go(func() {
+		tick := time.NewTicker(secretsAgain)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if _, err := wire(d); !errors.Is(err, files.ErrSecret) {
+				stop()
+				return
+			}
+		}
+	})
 	return shell.New(cfg).Run(ctx)
 }
 
@@ -162,16 +212,39 @@ func superviseMain(ctx context.Context, args []string, _ io.Writer) error {
 			agent.Env = append(agent.Env, name+"="+v)
 		}
 	}
-	all := []units.Unit{agent}
-	// With a file that can't be read yet, both tell so until it is mended.
-	if file, err := config.Load(d.config); err != nil || file.NTP != nil {
-		if *noClock {
-			all = append(all, unit("timed", "--no-clock"))
-		} else {
-			all = append(all, unit("timed"))
+	wanted := func() []units.Unit {
+		all := []units.Unit{agent}
+		file, err := config.Load(d.config)
+		// With a file that can't be read yet, both tell so until it is mended.
+		if err != nil || file.NTP != nil {
+			if *noClock {
+				all = append(all, unit("timed", "--no-clock"))
+			} else {
+				all = append(all, unit("timed"))
+			}
 		}
+		if err == nil && len(file.VPNs) > 0 {
+			all = append(all, d.charonUnit(self, agent.Env))
+		}
+		if err == nil && len(file.Console.SSH) > 0 {
+			all = append(all, unit("ssh"))
+		}
+		return all
 	}
-	return pid1.Supervise(ctx, pid1.Options{Run: d.run, State: d.state, Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Units: all})
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	keeper, err := d.keeper(wanted)
+	if err != nil {
+		return err
+	}
+	if err := keeper.Start(ctx); err != nil {
+		log.Error("configuration", "error", err) // what stands there is used
+	}
+	tasks, stop := context.WithCancel(ctx)
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer stop()
+	running.Go(func() { _ = keeper.Run(tasks) }) // ends with its context alone
+	return pid1.Supervise(ctx, pid1.Options{Run: d.run, State: d.state, Log: log, Units: wanted(), More: keeper.Routes()})
 }
 
 // databaseMain makes the DC's first, empty cluster: `komainu database init NAME`.

@@ -9,16 +9,18 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
+	"komainu/appliance/agent"
 	"komainu/appliance/config"
 	"komainu/appliance/shell"
 	"komainu/drivers/beat"
 	"komainu/drivers/files"
 	"komainu/drivers/postgres"
 	"komainu/drivers/probe"
-	"komainu/netstack/spec"
 )
 
 // wiring turns a configuration into what the shell is told: it resolves
@@ -29,18 +31,80 @@ type wiring struct {
 	secrets files.Secrets
 }
 
+// secrets of this box.
+func (d folders) secrets() files.Secrets {
+	return files.Secrets{Dir: filepath.Join(d.state, "secrets")}
+}
+
 func wire(d folders) (shell.Config, error) {
-	f, err := config.Load(d.config)
+	text, err := os.ReadFile(d.config)
 	if err != nil {
-		return shell.Config{}, err
+		return shell.Config{}, fmt.Errorf("configuration: %w", err)
 	}
-	w := &wiring{folders: d, file: f, secrets: files.Secrets{Dir: filepath.Join(d.state, "secrets")}}
-	c := shell.Config{Spec: f.Agent(), State: d.state, Run: d.run, Time: f.NTP != nil}
-	for _, i := range f.Interfaces {
-		for _, a := range i.Addresses {
-			c.Addresses = append(c.Addresses, spec.Address{Link: i.On, Prefix: a})
+	f, problems := config.Parse(d.config, text)
+	if len(problems) > 0 {
+		return shell.Config{}, problems
+	}
+	c, err := wireFile(d, f)
+	c.Digest = digest(text)
+	w := &wiring{folders: d, file: f, secrets: d.secrets()}
+	w.hours(&c.Spec.Ground, f)
+	keys := d.keyring(f)
+	c.Keys, c.Certificates = keys.keys, keys.certificates
+	c.Reload = func() (shell.Reloading, error) { return reload(d, f, keys) }
+	return c, err
+}
+
+// wireNetwork is what of wire needs no secret: the network.
+func wireNetwork(d folders) (shell.Config, error) {
+	text, err := os.ReadFile(d.config)
+	if err != nil {
+		return shell.Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	f, problems := config.Parse(d.config, text)
+	if len(problems) > 0 {
+		return shell.Config{}, problems
+	}
+	c := shell.Config{Spec: agent.Spec{Site: f.Site.Name, Role: f.Site.Role, Ground: f.Ground(), LookEvery: f.Agent().LookEvery}, State: d.state, Run: d.run,
+		Time: f.NTP != nil, Health: f.Health.Listen, Digest: digest(text), Lacking: d.lacking(text)}
+	keys := d.keyring(f)
+	c.Keys, c.Certificates = keys.keys, keys.certificates
+	c.Reload = func() (shell.Reloading, error) {
+		c, err := wire(d)
+		if errors.Is(err, files.ErrSecret) {
+			c, err = wireNetwork(d)
+		}
+		// Started again, it takes what it can with the secrets that are there by then.
+		return shell.Reloading{Digest: c.Digest, Ground: c.Spec.Ground, Restart: true}, err
+	}
+	return c, nil
+}
+
+// lacking are the secrets that a configuration names and that can't be read.
+func (d folders) lacking(text []byte) []string {
+	secrets := d.secrets()
+	var names []string
+	for _, ref := range secretForm.FindAllString(string(text), -1) {
+		ref = strings.Trim(ref, `"'`)
+		if _, err := secrets.Resolve(ref); err != nil && !slices.Contains(names, ref) {
+			names = append(names, ref)
 		}
 	}
+	for i := range names {
+		names[i] = strings.TrimPrefix(names[i], "secret:")
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+// secretForm is a reference to a secret, as it stands in a configuration.
+var secretForm = regexp.MustCompile(`["']secret:[A-Za-z0-9][A-Za-z0-9._-]*["']`)
+
+// wireFile is wire for a file that has been read.
+func wireFile(d folders, f *config.File) (shell.Config, error) {
+	w := &wiring{folders: d, file: f, secrets: d.secrets()}
+	c := shell.Config{Spec: f.Agent(), State: d.state, Run: d.run, Time: f.NTP != nil}
+	w.hours(&c.Spec.Ground, f)
 	for _, b := range f.Beats() {
 		key, err := w.secrets.Resolve(b.Key)
 		if err != nil {
@@ -49,6 +113,7 @@ func wire(d folders) (shell.Config, error) {
 		c.Beats = append(c.Beats, beat.PathConfig{Name: b.Path, Local: b.Local, Remote: b.Remote, Interface: b.Link, Key: key})
 	}
 	var errs []error
+	var err error
 	c.Orders, err = w.orders()
 	errs = append(errs, err)
 	for _, k := range f.Clusters() {
@@ -66,9 +131,7 @@ func wire(d folders) (shell.Config, error) {
 		errs = append(errs, err)
 		c.Refusals = append(c.Refusals, x...)
 	}
-	for _, l := range f.Health.Listen {
-		c.Health = append(c.Health, l.String())
-	}
+	c.Health = f.Health.Listen
 	return c, errors.Join(errs...)
 }
 
@@ -142,11 +205,8 @@ func (w *wiring) orders() (*shell.Orders, error) {
 	if err != nil {
 		return nil, fmt.Errorf("orders: %w", err)
 	}
-	out := &shell.Orders{Peers: map[string]string{}, TLS: &tls.Config{Certificates: []tls.Certificate{*cert}, RootCAs: pool, ClientCAs: pool,
+	out := &shell.Orders{Listen: o.Listen, Peers: map[string]string{}, TLS: &tls.Config{Certificates: []tls.Certificate{*cert}, RootCAs: pool, ClientCAs: pool,
 		ClientAuth: tls.RequireAndVerifyClientCert, MinVersion: tls.VersionTLS13}}
-	for _, l := range o.Listen {
-		out.Listen = append(out.Listen, l.String())
-	}
 	for _, p := range w.file.Peers {
 		if p.Orders.IsValid() {
 			out.Peers[p.Name] = p.Orders.String()

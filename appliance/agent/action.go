@@ -6,6 +6,7 @@ import (
 	"komainu/failover/detect"
 	"komainu/failover/machine"
 	"komainu/failover/standby"
+	"komainu/netstack/qos"
 	"komainu/netstack/spec"
 	"komainu/netstack/steer"
 	"komainu/ntp/instant"
@@ -32,6 +33,35 @@ type SendBeat struct {
 	Message *detect.Message
 }
 
+// SendProbe asks a path for one packet of a size.
+type SendProbe struct {
+	Path string
+	ID   uint64
+	Size int
+}
+
+// TellFound is the own result that the peer of a path is told with every probe.
+type TellFound struct {
+	Path  string
+	Found int
+}
+
+// SendTrain sends packets of a size back to back.
+type SendTrain struct {
+	Path  string
+	ID    uint64
+	Size  int
+	Count int
+}
+
+// SetQueues makes the queues of lines look like Trees, those of all others that
+// are ours go, and packets are sorted by Sorting; the result's Value is the
+// number of changes, an int.
+type SetQueues struct {
+	Trees   []qos.Tree
+	Sorting qos.Sorting
+}
+
 // SaveGroup makes a group's record durable.
 type SaveGroup struct{ Record machine.Record }
 
@@ -53,7 +83,26 @@ type Retire struct {
 // Prove connects through a service's stable address, as a client would.
 type Prove struct{ Service string }
 
-// SetRoutes makes our routes look like Routes.
+// SetNetwork makes links, addresses, routes, rules and the firewall as
+// configured, together with what SetRoutes and SetAddresses last asked for; the
+// result's Value is Applied. Whole: all of it or nothing, for a new
+// configuration: where a step fails the kernel is put back as it was. Otherwise
+// as much as can be.
+type SetNetwork struct {
+	Ground Ground
+	Whole  bool
+}
+
+// Reloaded answers a Reload: the network is as the new configuration says, or,
+// with a Code of appliance/say, as before.
+type Reloaded struct {
+	Token   uint64
+	Changes []string
+	Code    string
+	Args    []string
+}
+
+// SetRoutes makes the routes to peers look like Routes.
 type SetRoutes struct{ Routes []spec.Route }
 
 // SetAddresses adds stable addresses that are missing and announces them.
@@ -144,11 +193,17 @@ type Alarm struct {
 }
 
 func (SendBeat) work()     {}
+func (SendProbe) work()    {}
+func (TellFound) work()    {}
+func (SendTrain) work()    {}
 func (SaveGroup) work()    {}
 func (SaveDatabase) work() {}
 func (Steer) work()        {}
 func (Prove) work()        {}
 func (Retire) work()       {}
+func (SetNetwork) work()   {}
+func (Reloaded) work()     {}
+func (SetQueues) work()    {}
 func (SetRoutes) work()    {}
 func (SetAddresses) work() {}
 func (SetGate) work()      {}

@@ -22,20 +22,27 @@ type Agent struct {
 	wallAt  instant.Instant
 	now     instant.Instant
 
-	lanes  lanes
-	net    network
-	groups []*group // town hall
-	hosts  []*host  // database host
-	relay  relay    // DC edge, and what every box remembers of the others
-	steer  steering // town hall
-	answer answers
-	alarms alarms
-	out    []Action
+	lanes   lanes
+	ground  ground
+	certs   certificates
+	tunnels tunnels
+	net     network
+	probes  probing
+	lines   sharing
+	groups  []*group // town hall
+	hosts   []*host  // database host
+	relay   relay    // DC edge, and what every box remembers of the others
+	steer   steering // town hall
+	answer  answers
+	alarms  alarms
+	out     []Action
 }
 
 // New returns an agent that waits for Started.
 func New(s Spec) *Agent {
 	a := &Agent{spec: s, lanes: lanes{busy: map[string]*flight{}}, relay: newRelay(), alarms: alarms{raised: map[alarmKey]instant.Instant{}, severity: map[alarmKey]Severity{}}}
+	a.ground.init(&s)
+	a.tunnels.init(&s)
 	a.net.init(&s)
 	a.steer.init(&s)
 	return a
@@ -58,7 +65,11 @@ func (a *Agent) Step(now instant.Instant, ev Event) []Action {
 		}
 	}
 	a.steerAll()
+	a.probes.step(a)
 	a.net.route(a)
+	a.ground.step(a)
+	a.lines.step(a)
+	a.tunnels.step(a)
 	a.beat()
 	a.watch()
 	a.net.due = a.Next()
@@ -67,7 +78,7 @@ func (a *Agent) Step(now instant.Instant, ev Event) []Action {
 
 // Next is when the agent wants a Tick at the latest.
 func (a *Agent) Next() instant.Instant {
-	next := a.now.Add(time.Second)
+	next := min(a.now.Add(time.Second), a.net.next(a.now), a.probes.next(a.now))
 	for i := range a.net.paths {
 		next = min(next, a.net.paths[i].session.Next())
 	}
@@ -83,6 +94,7 @@ func (a *Agent) Next() instant.Instant {
 func (a *Agent) start(s Started) {
 	a.started, a.boot, a.wall, a.wallAt = max(a.now, 1), s.Boot, s.Wall, a.now
 	a.net.start(a)
+	a.probes.start(a)
 	if a.spec.Role == TownHall {
 		for _, p := range a.spec.Groups {
 			a.groups = append(a.groups, newGroup(a, p, s.Groups))
@@ -107,10 +119,26 @@ func (a *Agent) take(ev Event) {
 	case Stopping:
 		for i := range a.net.paths {
 			a.net.paths[i].session.AdminDown(a.now, true)
+			a.net.paths[i].moved()
 		}
 		a.net.content++
 	case Carrier:
-		a.net.carrier(e)
+		a.net.carrier(e, a.now)
+	case Drifted:
+		a.ground.drift()
+		a.lines.drift(a.now)
+	case Reload:
+		a.ground.reload(a, e)
+	case DaemonChanged, TunnelChanged, TunnelRefused, TunnelEmptied, KeysChanged:
+		a.tunnels.take(a, e)
+	case Certificates:
+		a.certs.all = e.All
+	case Echoed:
+		a.probes.echoed(a, e)
+	case ProbeTooBig:
+		a.probes.tooBig(a, e)
+	case Trained:
+		a.probes.trained(e)
 	case Probed:
 		for _, g := range a.groups {
 			g.probed(e)
@@ -216,5 +244,5 @@ func jitter(boot, seq uint64) float64 {
 // heartbeat's.
 func (a *Agent) judge() detect.JudgeConfig {
 	detection := a.net.detection()
-	return detect.JudgeConfig{BootGrace: 2*detection + time.Second, HostSilent: max(2*detection, time.Second), Settle: 3 * detection}
+	return detect.JudgeConfig{BootGrace: 2*detection + time.Second, HostSilent: max(2*detection, time.Second), Settle: 3 * detection, LANSettle: max(3*detection, 5*time.Second)}
 }

@@ -35,6 +35,11 @@ func (a *Agent) watch() {
 			now[alarmKey{"path-down", p.Name}] = Warning
 		}
 	}
+	a.ground.watch(a, now)
+	a.probes.watch(a, now)
+	a.lines.watch(a, now)
+	a.certs.watch(a, now)
+	a.tunnels.watch(a, now)
 	for _, g := range a.groups {
 		g.watch(a, now)
 	}

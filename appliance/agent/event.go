@@ -41,6 +41,39 @@ type Carrier struct {
 	Up   bool
 }
 
+// Drifted says that links, addresses, routes or the firewall may have changed.
+type Drifted struct{}
+
+// Reload is a new configuration of the network; Reloaded answers it.
+type Reload struct {
+	Token  uint64
+	Ground Ground
+}
+
+// Echoed says that a probe of a path came through.
+type Echoed struct {
+	Path  string
+	ID    uint64 // of SendProbe
+	Size  int    // of the packet, bytes
+	RTT   time.Duration
+	Found int // what the peer found for its own direction; 0: nothing yet
+}
+
+// ProbeTooBig says that this box's kernel refused to send a probe.
+type ProbeTooBig struct {
+	Path string
+	ID   uint64
+	Size int
+}
+
+// Trained says how long a train of packets took to arrive at the peer.
+type Trained struct {
+	Path        string
+	ID          uint64 // of SendTrain
+	Size, Count int
+	Span        time.Duration
+}
+
 // Probed is the result of one probe of a service's DC endpoint.
 type Probed struct {
 	Service string
@@ -92,6 +125,19 @@ type Observed struct {
 	Aborted     int    // Drain: open transactions ended
 }
 
+// Applied is the value of a SetNetwork action.
+type Applied struct {
+	Changes   []string // to the kernel, in their order, as netstack/plan says them
+	Missing   []string // ports that aren't there: "pci:0000:02:00.0"
+	Conflicts []Conflict
+}
+
+// Conflict is an address that somebody else has; it is not used.
+type Conflict struct {
+	Address string
+	Holder  string // MAC address
+}
+
 // Retired is the value of a Retire action.
 type Retired struct {
 	Flows    int // connections of former epochs that were removed
@@ -105,13 +151,18 @@ type Progress struct {
 	Percent uint8
 }
 
-func (Started) event()  {}
-func (Stopping) event() {}
-func (Tick) event()     {}
-func (Beat) event()     {}
-func (Carrier) event()  {}
-func (Probed) event()   {}
-func (Looked) event()   {}
-func (Ordered) event()  {}
-func (Done) event()     {}
-func (Progress) event() {}
+func (Started) event()     {}
+func (Echoed) event()      {}
+func (ProbeTooBig) event() {}
+func (Trained) event()     {}
+func (Stopping) event()    {}
+func (Tick) event()        {}
+func (Beat) event()        {}
+func (Carrier) event()     {}
+func (Drifted) event()     {}
+func (Reload) event()      {}
+func (Probed) event()      {}
+func (Looked) event()      {}
+func (Ordered) event()     {}
+func (Done) event()        {}
+func (Progress) event()    {}

@@ -137,6 +137,7 @@ func (g *group) judge(a *Agent) {
 			e.Services = append(e.Services, detect.ServiceEvidence{Name: s.Name, Probes: s.probes, Fail: s.Fail, OK: s.OK})
 		}
 		e.LANDown = e.LANDown || a.net.links[s.Link]
+		e.LANBackAt = max(e.LANBackAt, a.net.back[s.Link])
 	}
 	for _, c := range g.copies {
 		s, ok := a.relay.databases[c.Group+"/"+c.Name]

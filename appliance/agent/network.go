@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"komainu/failover/detect"
+	"komainu/netstack/paths"
 	"komainu/netstack/spec"
 	"komainu/ntp/instant"
 )
@@ -15,12 +16,19 @@ import (
 type network struct {
 	spec    *Spec
 	paths   []path
-	links   map[string]bool // known to have no carrier
-	due     instant.Instant // when the agent asked to run next
-	stalled instant.Instant // end of the last stall; 0: none
+	links   map[string]bool            // known to have no carrier
+	back    map[string]instant.Instant // when the carrier came back last
+	due     instant.Instant            // when the agent asked to run next
+	stalled instant.Instant            // end of the last stall; 0: none
 	contact bool
-	carries map[string]string // peer → path
-	routes  []spec.Route      // as last confirmed
+	carries map[string]string // carryKey → path
+	at      map[string]int    // path → its place in paths
+	over    map[string][]int  // link → places of the paths over it
+	peers   []reach
+	edition uint64       // of the ground that want is for
+	want    []spec.Route // to all peers
+	open    bool         // want may not be what the kernel has
+	routes  []spec.Route // as last confirmed
 	routed  bool
 	told    uint64 // content version that the peers were last sent
 	content uint64 // grows when what we report has changed
@@ -30,36 +38,83 @@ type path struct {
 	Path
 	session *detect.Session
 	state   detect.SessionState // as last noted
+	reach   *reach              // its peer; nil: none that is configured
+}
+
+// reach is how one peer is reached. It is looked at only when a heartbeat or its
+// absence says something new, or time does: a hub has hundreds of peers, each
+// with several heartbeats a second.
+type reach struct {
+	Peer
+	owned   string // what the names of groups must begin with that it may speak of
+	paths   []int  // places in network.paths
+	chooser paths.Chooser
+	routes  []spec.Route // over the paths that carry, without path MTU
+	moved   bool
+	due     instant.Instant
 }
 
 func (n *network) init(s *Spec) {
 	n.spec = s
 	n.links = map[string]bool{}
+	n.back = map[string]instant.Instant{}
 	n.carries = map[string]string{}
+	n.at, n.over = map[string]int{}, map[string][]int{}
 }
 
 func (n *network) start(a *Agent) {
-	for _, p := range n.spec.Paths {
-		n.paths = append(n.paths, path{Path: p, session: detect.NewSession(detect.SessionConfig{
+	n.peers = make([]reach, len(n.spec.Peers))
+	byName := map[string]*reach{}
+	for i, p := range n.spec.Peers {
+		n.peers[i] = reach{Peer: p, owned: a.owned(p), moved: true}
+		byName[p.Name] = &n.peers[i]
+	}
+	for i, p := range n.spec.Paths {
+		r := byName[p.Peer]
+		if r != nil {
+			r.paths = append(r.paths, i)
+		}
+		n.at[p.Name], n.over[p.Link] = i, append(n.over[p.Link], i)
+		n.paths = append(n.paths, path{Path: p, reach: r, session: detect.NewSession(detect.SessionConfig{
 			Path: p.Name, Peer: p.Peer, Interval: p.Interval, Mult: p.Mult, Boot: a.boot}, a.now)})
+	}
+}
+
+// find is the path of that name; nil: there is none.
+func (n *network) find(name string) *path {
+	if i, ok := n.at[name]; ok {
+		return &n.paths[i]
+	}
+	return nil
+}
+
+// moved has the peer's paths looked at.
+func (p *path) moved() {
+	if p.reach != nil {
+		p.reach.moved = true
 	}
 }
 
 // detection is the longest detection time of any path.
 func (n *network) detection() time.Duration {
 	var d time.Duration
-	for _, p := range n.paths {
-		d = max(d, detect.DetectionTime(p.Interval, p.Mult))
+	for i := range n.paths {
+		d = max(d, detect.DetectionTime(n.paths[i].Interval, n.paths[i].Mult))
 	}
 	return d
 }
 
-func (n *network) carrier(e Carrier) { n.links[e.Link] = !e.Up }
+func (n *network) carrier(e Carrier, now instant.Instant) {
+	if e.Up && n.links[e.Link] {
+		n.back[e.Link] = now
+	}
+	n.links[e.Link] = !e.Up
+}
 
 // expire runs the detection of every path and notes what changed. A time in
 // which this process didn't run is no silence of the peers.
 func (n *network) expire(a *Agent) {
-	if gap := a.now.Sub(n.due); n.due != 0 && gap >= n.detection()/2 {
+	if gap := a.now.Sub(n.due); n.due != 0 && len(n.paths) > 0 && gap >= n.detection()/2 {
 		n.stalled = a.now
 		for i := range n.paths {
 			n.paths[i].session.Stalled(a.now, gap)
@@ -68,7 +123,9 @@ func (n *network) expire(a *Agent) {
 	}
 	for i := range n.paths {
 		p := &n.paths[i]
-		p.session.Expire(a.now)
+		if p.session.Expire(a.now) {
+			p.moved()
+		}
 		if s := p.session.Seen(); s != p.state {
 			if s == detect.Up || p.state == detect.Up {
 				a.note(p.Name, "path-"+s.String(), 0, p.Peer)
@@ -81,78 +138,121 @@ func (n *network) expire(a *Agent) {
 	}
 }
 
-// up says whether some path to peer is up.
-func (n *network) up(peer string) bool {
-	for i := range n.paths {
-		if n.paths[i].Peer == peer && n.paths[i].session.State() == detect.Up {
-			return true
-		}
-	}
-	return false
-}
-
-// route chooses each peer's path: the first in the configuration's order that
-// is up; a path that comes back must have been up for steady before traffic
-// moves back to it. With none up nothing is moved.
+// route chooses each peer's path, and that of each class of traffic that has an
+// order of its own, and moves all that changed in one step.
 func (n *network) route(a *Agent) {
-	const steady = 5 * time.Second
-	var want []spec.Route
-	for _, peer := range n.spec.Peers {
-		now := n.carries[peer.Name]
-		best := ""
-		for i := range n.paths {
-			p := &n.paths[i]
-			if p.Peer != peer.Name {
-				continue
-			}
-			up := p.session.State() == detect.Up
-			if now == "" && best == "" && !n.up(peer.Name) {
-				best = p.Name // at the start: the first, up or not
-			}
-			if up && (p.Name == now || now == "" || !n.isUp(now) || a.now.Sub(p.session.Since()) >= steady) {
-				best = p.Name
-				break
-			}
+	other := n.edition != a.ground.edition
+	changed := other || a.probes.moved
+	for i := range n.peers {
+		if r := &n.peers[i]; other || r.moved || a.now >= r.due {
+			changed = n.choose(a, r) || changed
 		}
-		if best != "" && best != now {
-			if now != "" {
-				a.note(peer.Name, "path-carries", 0, best, now)
-			}
-			n.carries[peer.Name] = best
-		}
-		want = append(want, n.toPeer(peer, n.carries[peer.Name])...)
 	}
-	if n.routed && slices.Equal(want, n.routes) {
+	if changed {
+		n.edition, n.open, n.want = a.ground.edition, true, nil
+		for i := range n.peers {
+			n.want = append(n.want, n.peers[i].routes...)
+		}
+		n.want = a.probes.fit(n.want)
+	}
+	switch {
+	case !n.open:
+		return
+	case n.routed && slices.Equal(n.want, n.routes):
+		n.open = false
 		return
 	}
-	a.issue("routes", 0, 2*time.Second, SetRoutes{Routes: want}, func(d Done) {
-		n.routed = d.Outcome == OK
-		n.routes = want
+	want := n.want
+	n.open = !a.issue("routes", 0, 2*time.Second, SetRoutes{Routes: want}, func(d Done) {
+		n.routed, n.routes, n.open = d.Outcome == OK, want, true
 	})
 }
 
-func (n *network) isUp(name string) bool {
-	for i := range n.paths {
-		if n.paths[i].Name == name {
-			return n.paths[i].session.State() == detect.Up
-		}
-	}
-	return false
-}
-
-// toPeer are the routes to a peer's networks over one path.
-func (n *network) toPeer(peer Peer, over string) []spec.Route {
-	var out []spec.Route
-	for i := range n.paths {
-		p := &n.paths[i]
-		if p.Name != over {
+// choose chooses a peer's paths; changed says that other routes follow from it.
+func (n *network) choose(a *Agent, r *reach) (changed bool) {
+	all := n.order(r, nil)
+	r.chooser.Watch(a.now, all)
+	n.carry(a, r, "", all)
+	want := n.toPeer(r, n.carries[r.Name], 0)
+	for _, class := range a.ground.spec.ClassPaths {
+		order := n.order(r, class.Paths)
+		if len(order) == 0 {
 			continue
 		}
-		for _, to := range peer.Networks {
-			r := spec.Route{To: to, Link: p.Link, Via: sameFamily(p.Gateways, to.Addr()), Source: sameFamily(peer.Sources, to.Addr())}
-			if r.Via.IsValid() {
-				out = append(out, r)
-			}
+		n.carry(a, r, class.Class, order)
+		want = append(want, n.toPeer(r, n.carries[carryKey(r.Name, class.Class)], class.Table)...)
+	}
+	r.moved, r.due = false, r.chooser.Next(a.now, all)
+	changed = !slices.Equal(want, r.routes)
+	r.routes = want
+	return changed
+}
+
+// carry chooses the path of one class to a peer, or, without one, of the rest.
+func (n *network) carry(a *Agent, r *reach, class string, order []paths.Path) {
+	key := carryKey(r.Name, class)
+	now := n.carries[key]
+	best := r.chooser.Choose(a.now, order, now)
+	if best == now {
+		return
+	}
+	switch {
+	case now == "":
+	case class == "":
+		a.note(r.Name, "path-carries", 0, best, now)
+	default:
+		a.note(r.Name, "path-carries-class", 0, class, best, now)
+	}
+	n.carries[key] = best
+}
+
+// carryKey is the key in carries of a class of a peer's traffic; without class
+// it is the peer's name.
+func carryKey(peer, class string) string {
+	if class == "" {
+		return peer
+	}
+	return peer + " " + class
+}
+
+// order are the paths to a peer, those named in first before the others, which
+// keep the configuration's order.
+func (n *network) order(r *reach, first []string) []paths.Path {
+	out := make([]paths.Path, 0, len(r.paths))
+	for _, i := range r.paths {
+		p := &n.paths[i]
+		out = append(out, paths.Path{Name: p.Name, Up: p.session.State() == detect.Up, Since: p.session.Since(), Loss: p.session.Loss()})
+	}
+	rank := func(p paths.Path) int {
+		if i := slices.Index(first, p.Name); i >= 0 {
+			return i
+		}
+		return len(first)
+	}
+	slices.SortStableFunc(out, func(a, b paths.Path) int { return rank(a) - rank(b) })
+	return out
+}
+
+// next is when a choice may change although nothing happens.
+func (n *network) next(now instant.Instant) instant.Instant {
+	next := now.Add(time.Minute)
+	for i := range n.peers {
+		next = min(next, n.peers[i].due)
+	}
+	return next
+}
+
+// toPeer are the routes to a peer's networks over one path, in one table.
+func (n *network) toPeer(peer *reach, over string, table uint32) []spec.Route {
+	p := n.find(over)
+	if p == nil {
+		return nil
+	}
+	out := make([]spec.Route, 0, len(peer.Networks))
+	for _, to := range peer.Networks {
+		r := spec.Route{To: to, Link: p.Link, Via: sameFamily(p.Gateways, to.Addr()), Source: sameFamily(peer.Sources, to.Addr()), Table: table}
+		if r.Via.IsValid() || p.Tunnel {
+			out = append(out, r)
 		}
 	}
 	return out

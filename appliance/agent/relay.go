@@ -19,6 +19,8 @@ const freshFor = 3 * time.Second
 type relay struct {
 	groups    map[string]saidGroup
 	databases map[string]saidDatabase // by group + "/" + database
+	names     []string                // keys of databases, sorted
+	hosts     map[string][]string     // peer → groups of the databases that it spoke of, sorted
 }
 
 type saidGroup struct {
@@ -39,26 +41,26 @@ func newRelay() relay {
 
 // heard takes a heartbeat.
 func (a *Agent) heard(e Beat) {
-	for i := range a.net.paths {
-		p := &a.net.paths[i]
-		if p.Name != e.Path {
-			continue
-		}
-		fresh, err := p.session.Receive(a.now, e.Message)
-		if err != nil || !fresh {
-			return
-		}
-		owned := a.owned(p.Peer) // what this peer may speak of
-		for _, g := range e.Message.Groups {
-			if !strings.HasPrefix(g.Group, owned) {
-				continue
-			}
+	p := a.net.find(e.Path)
+	if p == nil {
+		return
+	}
+	p.moved()
+	fresh, err := p.session.Receive(a.now, e.Message)
+	if err != nil || !fresh {
+		return
+	}
+	owned := ""
+	if p.reach != nil {
+		owned = p.reach.owned
+	}
+	for _, g := range e.Message.Groups {
+		if strings.HasPrefix(g.Group, owned) {
 			a.relay.group(a, p.Peer, g)
 		}
-		for i := range e.Message.Databases {
-			if !strings.HasPrefix(e.Message.Databases[i].Group, owned) {
-				continue
-			}
+	}
+	for i := range e.Message.Databases {
+		if strings.HasPrefix(e.Message.Databases[i].Group, owned) {
 			a.relay.database(a, p.Peer, &e.Message.Databases[i])
 		}
 	}
@@ -66,14 +68,12 @@ func (a *Agent) heard(e Beat) {
 
 // owned is what the names of groups must begin with that a peer may speak of:
 // a town hall of its own only, and to a town hall only of its own.
-func (a *Agent) owned(peer string) string {
-	if a.spec.Role == TownHall {
+func (a *Agent) owned(peer Peer) string {
+	switch {
+	case a.spec.Role == TownHall:
 		return a.spec.Site + "/"
-	}
-	for _, p := range a.spec.Peers {
-		if p.Name == peer && p.Role == TownHall {
-			return peer + "/"
-		}
+	case peer.Role == TownHall:
+		return peer.Name + "/"
 	}
 	return ""
 }
@@ -102,6 +102,23 @@ func (r *relay) database(a *Agent, from string, d *detect.DatabaseState) {
 		a.net.content++
 	}
 	r.databases[key] = saidDatabase{state: *d, from: from, at: at}
+	if !ok || old.from != from {
+		r.index()
+	}
+}
+
+// index sorts anew who hosts what; it hardly ever changes.
+func (r *relay) index() {
+	r.names, r.hosts = sorted(r.databases), map[string][]string{}
+	for _, key := range r.names {
+		d := r.databases[key]
+		if !slices.Contains(r.hosts[d.from], d.state.Group) {
+			r.hosts[d.from] = append(r.hosts[d.from], d.state.Group)
+		}
+	}
+	for _, groups := range r.hosts {
+		slices.Sort(groups)
+	}
 }
 
 // fresh is the last word on a group, if it is still worth something.
@@ -161,32 +178,27 @@ func (a *Agent) compose(peer string, m *detect.Message) {
 	if a.spec.Role != DCEdge {
 		return
 	}
-	for _, key := range sorted(a.relay.groups) {
-		s := a.relay.groups[key]
-		if s.from != peer && a.now.Sub(s.at) < freshFor && a.relay.hosted(peer, key) {
+	for _, key := range a.relay.hosts[peer] {
+		s, ok := a.relay.groups[key]
+		if ok && s.from != peer && a.now.Sub(s.at) < freshFor {
 			g := s.state
 			g.Age = a.now.Sub(s.at)
 			m.Groups = append(m.Groups, g)
 		}
 	}
-	for _, key := range sorted(a.relay.databases) {
+	own := peer + "/"
+	first, _ := slices.BinarySearch(a.relay.names, own)
+	for _, key := range a.relay.names[first:] {
+		if !strings.HasPrefix(key, own) {
+			break
+		}
 		s := a.relay.databases[key]
-		if s.from != peer && a.now.Sub(s.at) < freshFor && strings.HasPrefix(key, peer+"/") {
+		if s.from != peer && a.now.Sub(s.at) < freshFor {
 			d := s.state
 			d.Age = a.now.Sub(s.at)
 			m.Databases = append(m.Databases, d)
 		}
 	}
-}
-
-// hosted says whether peer hosts a database of the group.
-func (r *relay) hosted(peer, group string) bool {
-	for _, d := range r.databases {
-		if d.from == peer && d.state.Group == group {
-			return true
-		}
-	}
-	return false
 }
 
 // forward passes a town hall's order on to the host of its database. A town

@@ -28,6 +28,7 @@ const (
 type Spec struct {
 	Site      string
 	Role      Role
+	Ground    Ground
 	Paths     []Path
 	Peers     []Peer
 	Services  []Service // town hall
@@ -43,7 +44,9 @@ type Path struct {
 	Link     string
 	Interval time.Duration
 	Mult     uint8
-	Gateways []netip.Addr // next hops of the peer's networks over this path, v4 and v6; empty: no routes
+	Gateways []netip.Addr // next hops of the peer's networks over this path, v4 and v6; empty: no routes, unless Tunnel
+	MTU      int          // of a Tunnel: fixed by the configuration; 0: found
+	Tunnel   bool         // Link is the inside of a tunnel: the peer's networks are behind it without a next hop
 }
 
 // Peer is another box.

@@ -6,6 +6,7 @@ import (
 	"komainu/failover/detect"
 	"komainu/failover/machine"
 	"komainu/failover/standby"
+	"komainu/netstack/spec"
 	"komainu/netstack/steer"
 	"komainu/ntp/instant"
 )
@@ -19,16 +20,37 @@ type View struct {
 	Groups       []GroupView
 	Hosts        []HostView
 	Alarms       []Alarm
+	Ground       GroundView
+	Tunnels      TunnelsView
+	Lines        LinesView
+}
+
+// GroundView is the network that everything stands on.
+type GroundView struct {
+	Ground   Ground // as configured
+	Settled  bool   // the kernel is so
+	Applied  Applied
+	Code     string // why the last try failed; empty: it didn't
+	Args     []string
+	Gateways []GatewayView
+}
+
+// GatewayView is a route that follows what it leads over.
+type GatewayView struct {
+	Route spec.Tracked
+	Works bool
+	Used  bool
 }
 
 // PathView is one path.
 type PathView struct {
 	Name, Peer, Link string
 	State            detect.SessionState
-	RTT              time.Duration
+	RTT, Jitter      time.Duration
 	Loss             float64
 	Since            instant.Instant
 	Carrier, Carries bool
+	Width            CarriesView // of a tunnel
 }
 
 // GroupView is one group of the town hall.
@@ -83,7 +105,7 @@ func (a *Agent) View() View {
 	v := View{Started: a.started, Now: a.now, Wall: a.wallNow()}
 	for i := range a.net.paths {
 		p := &a.net.paths[i]
-		v.Paths = append(v.Paths, PathView{Name: p.Name, Peer: p.Peer, Link: p.Link, State: p.session.Seen(), RTT: p.session.RTT(),
+		v.Paths = append(v.Paths, PathView{Name: p.Name, Peer: p.Peer, Link: p.Link, State: p.session.Seen(), RTT: p.session.RTT(), Jitter: p.session.Jitter(), Width: a.probes.view(p.Name),
 			Loss: p.session.Loss(), Since: p.session.Since(), Carrier: !a.net.links[p.Link], Carries: a.net.carries[p.Peer] == p.Name})
 	}
 	for _, g := range a.groups {
@@ -94,6 +116,13 @@ func (a *Agent) View() View {
 		v.Hosts = append(v.Hosts, HostView{Record: h.machine.Record(), Entered: h.machine.Entered(), Observation: h.obs,
 			Heard: a.relay.freshGroup(a.now, h.Group), GateOpen: h.gate.Open, Percent: percent, Busy: busy, FencedIn: h.fencedIn})
 	}
+	g := &a.ground
+	v.Ground = GroundView{Ground: g.spec, Settled: g.settled, Applied: g.applied, Code: g.code, Args: g.args}
+	for _, r := range g.spec.Tracked {
+		v.Ground.Gateways = append(v.Ground.Gateways, GatewayView{Route: r, Works: a.tracks(r), Used: !g.left(r)})
+	}
+	v.Tunnels = a.tunnels.views()
+	v.Lines = a.lines.view()
 	for k, since := range a.alarms.raised {
 		v.Alarms = append(v.Alarms, Alarm{ID: k.id, Subject: k.subject, Severity: a.alarms.severity[k], Raised: true, Since: since})
 	}

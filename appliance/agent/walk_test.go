@@ -29,6 +29,9 @@ type walk struct {
 	out    strings.Builder
 	peers  map[string]*detect.Session
 	cut    bool
+	dead   string // a path whose messages don't arrive
+	ground Ground
+	drift  []Applied // values of the next SetNetwork actions
 	disk   machine.Record
 	local  standby.Observation
 	dc     detect.DatabaseState
@@ -56,7 +59,9 @@ func (w *walk) start() {
 	for _, p := range []string{"main", "alt"} {
 		w.peers[p] = detect.NewSession(detect.SessionConfig{Path: p, Peer: "town", Interval: 100 * time.Millisecond, Mult: 5, Boot: 1000 + w.boot}, w.now)
 	}
-	w.a = New(walkSpec())
+	s := walkSpec()
+	s.Ground = w.ground
+	w.a = New(s)
 	w.say("-- the agent starts in %s", w.disk.Phase)
 	w.step(Started{Boot: w.boot, Wall: w.wall(), Groups: []machine.Record{w.disk}})
 }
@@ -109,7 +114,7 @@ func (w *walk) run(d time.Duration) {
 			if s.Due(w.now) {
 				m := &detect.Message{From: "dc-edge", Databases: []detect.DatabaseState{w.dc}}
 				s.Stamp(w.now, 0, m)
-				if !w.cut {
+				if !w.cut && p != w.dead {
 					w.step(Beat{Path: p, Message: m})
 				}
 			}
@@ -135,7 +140,7 @@ func (w *walk) order(o machine.Order) {
 // execute does what an action says and has its result delivered.
 func (w *walk) execute(a Action) {
 	if b, ok := a.Do.(SendBeat); ok {
-		if !w.cut {
+		if !w.cut && b.Path != w.dead {
 			_, _ = w.peers[b.Path].Receive(w.now, b.Message)
 			w.heard(b.Message)
 		}
@@ -149,6 +154,12 @@ func (w *walk) execute(a Action) {
 		switch do := a.Do.(type) {
 		case SaveGroup:
 			w.disk = do.Record
+		case SetNetwork:
+			var applied Applied
+			if len(w.drift) > 0 {
+				applied, w.drift = w.drift[0], w.drift[1:]
+			}
+			d.Value = applied
 		case Server:
 			w.serve(do.Op)
 			d.Value = Observed{Observation: w.local}
@@ -225,6 +236,17 @@ func text(x Work) string {
 		return fmt.Sprintf("steer %s to %s, epoch %d", do.Table.Entries[0].Name, do.Table.Entries[0].Target, do.Table.Entries[0].Epoch)
 	case Retire:
 		return fmt.Sprintf("retire older connections of %v", do.Services)
+	case SetNetwork:
+		var b strings.Builder
+		for _, r := range do.Ground.Network.Routes {
+			fmt.Fprintf(&b, ", %s over %s", r.To, r.Link)
+		}
+		if do.Whole {
+			return "network, all or nothing" + b.String()
+		}
+		return "network as configured" + b.String()
+	case Reloaded:
+		return strings.TrimSpace(fmt.Sprintf("reloaded %d: %v %s", do.Token, do.Changes, do.Code))
 	case SetGate:
 		return fmt.Sprintf("gate of %s: open %v, epoch %d", do.Gate.Name, do.Gate.Open, do.Gate.Epoch)
 	case Server:
@@ -239,6 +261,14 @@ func text(x Work) string {
 		return fmt.Sprintf("alarm %s of %s: %v", do.ID, do.Subject, do.Raised)
 	case Prove:
 		return "prove " + do.Service
+	case SetTunnels:
+		s := "tunnels:"
+		for _, t := range do.Tunnels {
+			s += " " + t.Name
+		}
+		return s
+	case RenewTunnel:
+		return "renew tunnel " + do.Name
 	}
 	return strings.TrimPrefix(fmt.Sprintf("%T", x), "agent.")
 }

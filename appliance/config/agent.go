@@ -17,12 +17,12 @@ const lookEvery = 200 * time.Millisecond
 
 // Agent is what the agent is told.
 func (f *File) Agent() agent.Spec {
-	s := agent.Spec{Site: f.Site.Name, Role: f.Site.Role, LookEvery: lookEvery}
+	s := agent.Spec{Site: f.Site.Name, Role: f.Site.Role, LookEvery: lookEvery, Ground: f.Ground()}
 	for _, p := range f.Peers {
 		s.Peers = append(s.Peers, agent.Peer{Name: p.Name, Role: p.Role, Networks: p.Networks, Sources: p.Source})
 	}
 	for _, p := range f.Paths {
-		s.Paths = append(s.Paths, agent.Path{Name: p.Name, Peer: p.Peer, Link: f.face(p.Interface).On,
+		s.Paths = append(s.Paths, agent.Path{Name: p.Name, Peer: p.Peer, Link: f.face(p.Interface).Link, Tunnel: f.vpn(p.Interface) != nil, MTU: f.fixedMTU(p.Interface),
 			Interval: f.Heartbeat.Interval, Mult: f.Heartbeat.Multiplier, Gateways: p.Gateway})
 	}
 	for i, v := range f.Services {
@@ -51,7 +51,7 @@ func (f *File) Agent() agent.Spec {
 // steered is a service with its endpoints in each family of its stable address.
 func (f *File) steered(v Service, mark uint8) agent.Service {
 	face := f.face(v.Interface)
-	out := agent.Service{Name: v.Name, Group: f.Site.Name + "/" + v.Group, Link: face.On, Fail: v.Probe.Fail, OK: v.Probe.OK, Locked: v.Database != ""}
+	out := agent.Service{Name: v.Name, Group: f.Site.Name + "/" + v.Group, Link: face.Link, Fail: v.Probe.Fail, OK: v.Probe.OK, Locked: v.Database != ""}
 	for _, vip := range v.VIP {
 		x := steer.Service{Name: v.Name, Mark: mark, Protocol: v.Protocol, Stable: vip, DC: ofFamily(v.DC, vip.Addr()), Local: ofFamily(v.Local, vip.Addr())}
 		if v.Database != "" {
@@ -107,7 +107,7 @@ func (f *File) Beats() []Beat {
 			}
 		}
 		out = append(out, Beat{Path: p.Name, Peer: p.Peer, Local: netip.AddrPortFrom(p.Local, p.Port),
-			Remote: netip.AddrPortFrom(p.Remote, p.Port), Link: f.face(p.Interface).On, Key: key})
+			Remote: netip.AddrPortFrom(p.Remote, p.Port), Link: f.face(p.Interface).Link, Key: key})
 	}
 	return out
 }
@@ -182,15 +182,4 @@ func (f *File) Refusals() []Refusal {
 		}
 	}
 	return out
-}
-
-// ReplicationPeers are the addresses that may reach local servers directly,
-// sorted, each once.
-func (f *File) ReplicationPeers() []netip.Addr {
-	var out []netip.Addr
-	for _, d := range f.Databases {
-		out = append(out, d.Peers...)
-	}
-	slices.SortFunc(out, netip.Addr.Compare)
-	return slices.Compact(out)
 }

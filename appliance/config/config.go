@@ -11,7 +11,10 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
 	"strings"
+
+	"github.com/pelletier/go-toml/v2/unstable"
 
 	"komainu/appliance/agent"
 	"komainu/appliance/say"
@@ -20,16 +23,24 @@ import (
 // Schema is the version of the file's form that this program reads.
 const Schema = 1
 
-// MaxSize is how large a file may be, in bytes.
-const MaxSize = 256 << 10
+// MaxSize is how large a file may be, in bytes: half as much again as a hub of
+// 1,700 halls needs, which takes some 500 for a hall with its tunnel.
+const MaxSize = 1 << 20
 
 // File is a valid configuration. References to secrets are not resolved.
 type File struct {
 	Site       Site
 	Heartbeat  Heartbeat
+	Bonds      []Bond
+	Bridges    []Bridge
 	Interfaces []Interface
+	VPNs       []VPN
+	Routes     []Route
+	Allows     []Allow
 	Peers      []Peer
 	Paths      []Path
+	Classes    []Class
+	QoS        []QoS
 	Services   []Service
 	Groups     []Group
 	Databases  []Database
@@ -37,6 +48,8 @@ type File struct {
 	Health     Health
 	NTP        *NTP // nil: no time daemon
 	Image      Image
+	Users      []User
+	Console    Console
 }
 
 // Load reads and checks the file at path. The error is Problems when the file
@@ -66,14 +79,27 @@ func Parse(name string, data []byte) (*File, Problems) {
 		r.bad(0, "config-too-large", fmt.Sprint(MaxSize>>10))
 		return nil, r.problems
 	}
-	root := tree(r.syntax(data))
+	if !r.plain() {
+		return nil, r.problems
+	}
+	root := tree(r.syntax(r.data))
 	f := &File{}
-	r.schema(root)
+	if r.schema(root) {
+		return nil, r.problems
+	}
+	r.asciiOnly(root)
 	f.Site = r.site(root)
 	f.Heartbeat = r.heartbeat(root)
+	r.children(root, "bond", func(t *table) { f.Bonds = append(f.Bonds, r.bond(t)) })
+	r.children(root, "bridge", func(t *table) { f.Bridges = append(f.Bridges, r.bridge(t)) })
 	r.children(root, "interface", func(t *table) { f.Interfaces = append(f.Interfaces, r.iface(t)) })
+	r.children(root, "vpn", func(t *table) { f.VPNs = append(f.VPNs, r.vpn(t, f.Site.Role)) })
+	r.children(root, "route", func(t *table) { f.Routes = append(f.Routes, r.route(t)) })
+	r.children(root, "allow", func(t *table) { f.Allows = append(f.Allows, r.allow(t)) })
 	r.children(root, "peer", func(t *table) { f.Peers = append(f.Peers, r.peer(t)) })
 	r.children(root, "path", func(t *table) { f.Paths = append(f.Paths, r.path(t)) })
+	r.children(root, "class", func(t *table) { f.Classes = append(f.Classes, r.class(t)) })
+	r.children(root, "qos", func(t *table) { f.QoS = append(f.QoS, r.qos(t)) })
 	r.children(root, "service", func(t *table) { f.Services = append(f.Services, r.service(t)) })
 	r.children(root, "group", func(t *table) { f.Groups = append(f.Groups, r.group(t)) })
 	r.children(root, "database", func(t *table) { f.Databases = append(f.Databases, r.database(t, f.Site.Role)) })
@@ -81,7 +107,13 @@ func Parse(name string, data []byte) (*File, Problems) {
 	f.Health = r.health(root)
 	f.NTP = r.ntp(root)
 	f.Image = r.image(root)
-	r.later(root, "administrator", "bond", "clock", "log", "qos", "snmp", "time", "update", "user", "vlan", "vpn", "wireguard")
+	r.children(root, "user", func(t *table) { f.Users = append(f.Users, r.user(t)) })
+	f.Console = r.console(root)
+	if v := root.vals["vlan"]; v != nil {
+		r.bad(v.key, "config-vlan-written")
+		r.ignore(root, "vlan")
+	}
+	r.later(root, "clock", "log", "snmp", "time", "update", "wireguard")
 	r.done(root)
 	r.rules(f)
 	if len(r.problems) > 0 {
@@ -91,13 +123,23 @@ func Parse(name string, data []byte) (*File, Problems) {
 	return f, nil
 }
 
-func (r *reader) schema(root *table) {
-	switch v := r.get(root, "schema"); {
-	case v == nil && !r.cut:
+// schema tells whether the file is for a newer version, of which nothing else
+// can be said.
+func (r *reader) schema(root *table) (newer bool) {
+	v := r.get(root, "schema")
+	if v == nil && !r.cut {
 		r.bad(0, "config-missing-schema")
-	case v != nil && v.text != "1":
-		r.bad(v.at, "config-want-schema", v.text)
 	}
+	if v == nil || v.text == "1" && v.kind == unstable.Integer {
+		return false
+	}
+	if n, err := strconv.ParseUint(v.text, 10, 31); err == nil && n > Schema && v.kind == unstable.Integer {
+		r.problems = nil
+		r.bad(v.at, "config-newer-schema", v.text, strconv.Itoa(Schema))
+		return true
+	}
+	r.bad(v.at, "config-want-schema", v.text)
+	return false
 }
 
 // Check reads the file at path and writes for people, in "en" or "ja", either

@@ -7,11 +7,13 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
+	"komainu/appliance/agent"
 	"komainu/appliance/say"
 )
 
@@ -34,8 +36,9 @@ func golden(t *testing.T, name string, got []byte) {
 	}
 }
 
-// sites are the three boxes of the lab's town.
-var sites = []string{"hinata-cho", "dc-edge", "dc-db"}
+// sites are the three boxes of the lab's town, and a town hall with every table
+// of the network.
+var sites = []string{"hinata-cho", "dc-edge", "dc-db", "field"}
 
 // TestGood holds everything that a file turns into.
 func TestGood(t *testing.T) {
@@ -48,10 +51,13 @@ func TestGood(t *testing.T) {
 		if f.NTP != nil {
 			spec = f.Timer()
 		}
+		told := f.Agent()
+		golden(t, site+".network.golden", []byte(groundText(told.Ground)))
+		told.Ground = agent.Ground{}
 		got, err := json.MarshalIndent(map[string]any{
 			"ntp": f.NTP, "timer": spec,
-			"agent": f.Agent(), "beats": f.Beats(), "clusters": f.Clusters(), "probes": f.Probes(), "refusals": f.Refusals(),
-			"replication peers": f.ReplicationPeers(), "health": f.Health.Listen, "orders": f.Orders,
+			"agent": told, "beats": f.Beats(), "clusters": f.Clusters(), "probes": f.Probes(), "refusals": f.Refusals(),
+			"health": f.Health.Listen, "orders": f.Orders, "users": f.Users, "console": f.Console,
 		}, "", "  ")
 		if err != nil {
 			t.Fatal(err)
@@ -80,14 +86,14 @@ func TestBad(t *testing.T) {
 func TestRules(t *testing.T) {
 	for _, c := range []struct{ site, old, new, want string }{
 		{"hinata-cho", "schema = 1", "", "config-missing-schema"},
-		{"hinata-cho", "schema = 1", "schema = 2", "config-want-schema 2"},
+		{"hinata-cho", "schema = 1", "schema = 2", "config-newer-schema 2 1"},
 		{"hinata-cho", "[orders]", "[ordrs]", "config-unknown-table-near ordrs orders; config-missing-table [orders]"},
 		{"hinata-cho", `profile = "default"`, `profile = "fast"` + "\nmultiplier = 3", "config-profile-twice"},
 		{"hinata-cho", `key = "secret:heartbeat"`, "port = 70000\n" + `key = "secret:heartbeat"`, "config-range port 70000 1 65535"},
 		{"hinata-cho", `name = "alt"`, `name = "main"`, "config-name-twice main [[interface]] 21; config-refers interface alt [[interface]] office, main, main"},
 		{"hinata-cho", `on = "alt"`, `on = "main"`, "config-link-twice main main"},
 		{"hinata-cho", `"10.20.8.2/29"`, `"10.20.7.3/29", "10.20.8.2/29"`, "config-overlap 10.20.7.3/29 10.20.7.2/29 [[interface]] main 24"},
-		{"hinata-cho", `"10.1.0.0/16"`, `"192.168.0.0/16"`, "config-overlap 192.168.0.0/16 192.168.50.1/24 [[interface]] office 19"},
+		{"hinata-cho", `"10.1.0.0/16"`, `"192.168.0.0/16"`, "config-overlap 192.168.0.0/16 192.168.50.1/24 [[interface]] office 19; config-unreached orders 10.1.4.1; config-unreached dc 10.1.4.20; config-unreached dc 10.1.4.30"},
 		{"hinata-cho", `source = ["192.168.50.1"`, `source = ["192.168.50.7"`, "config-not-own source 192.168.50.7"},
 		{"hinata-cho", `orders = "10.1.4.1:4796"`, "", "config-peer-without-orders dc-edge"},
 		{"hinata-cho", `role = "dc-edge"`, `role = "dc-db"`, "config-no-peer dc-edge"},
@@ -205,7 +211,7 @@ func TestHostile(t *testing.T) {
 
 // FuzzParse: no input panics, and every problem can be shown.
 func FuzzParse(f *testing.F) {
-	for _, site := range append(sites, "bad") {
+	for _, site := range append(slices.Clone(sites), "bad") {
 		data, err := os.ReadFile(filepath.Join("testdata", site+".toml"))
 		if err != nil {
 			f.Fatal(err)
@@ -222,6 +228,7 @@ func FuzzParse(f *testing.F) {
 		}
 		if file != nil {
 			file.Agent()
+			consistent(t, file)
 			file.Beats()
 			file.Clusters()
 			file.Probes()

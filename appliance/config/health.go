@@ -1,10 +1,6 @@
 package config
 
-import (
-	"net/netip"
-	"strconv"
-	"strings"
-)
+import "net/netip"
 
 // Health is [health]: where monitoring asks. Without it nothing listens.
 type Health struct {
@@ -29,11 +25,9 @@ func (r *reader) health(root *table) Health {
 	defer r.done(t)
 	h := Health{src: t}
 	r.strs(t, "listen", true, func(v *value, s string) {
-		if name, port, ok := strings.Cut(s, ":"); ok && nameForm.MatchString(name) {
-			if n, err := strconv.ParseUint(port, 10, 16); err == nil && n > 0 {
-				h.named = append(h.named, listenOn{name, uint16(n), v.at})
-				return
-			}
+		if n, ok := namedListener(v, s); ok {
+			h.named = append(h.named, n)
+			return
 		}
 		if e, ok := r.endpoint(v, "listen", s); ok {
 			h.Listen = append(h.Listen, e)

@@ -192,6 +192,7 @@ func (r *reader) upstreams(t *table, n *NTP) {
 	for _, i := range items {
 		u := Upstream{Port: NTPPort, MinPoll: 4, MaxPoll: 10, v: i}
 		switch {
+		case i.noted:
 		case i.table != nil:
 			i.table.name = "upstream"
 			u = r.upstream(i)

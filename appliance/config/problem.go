@@ -57,8 +57,15 @@ func width(s string, n int) int {
 	return w
 }
 
+// maxProblems is how many are noted; nobody reads more, and each costs a walk
+// through the file.
+const maxProblems = 1000
+
 // bad notes a problem at an offset.
 func (r *reader) bad(at int, code string, args ...string) {
+	if len(r.problems) >= maxProblems {
+		return
+	}
 	before := r.data[:at]
 	row := bytes.Count(before, []byte("\n")) + 1
 	start := bytes.LastIndexByte(before, '\n') + 1
@@ -67,7 +74,7 @@ func (r *reader) bad(at int, code string, args ...string) {
 		args[i] = printable(args[i])
 	}
 	r.problems = append(r.problems, Problem{File: printable(r.name), Row: row, Column: utf8.RuneCount(r.data[start:at]) + 1,
-		Excerpt: strings.TrimRight(printable(string(line)), " "), Code: code, Args: args})
+		Excerpt: strings.TrimRight(printable(strings.TrimRight(string(line), "\r")), " "), Code: code, Args: args})
 }
 
 // printable replaces what could disturb a terminal, character by character.

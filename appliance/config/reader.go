@@ -21,7 +21,10 @@ type reader struct {
 // is an unknown key.
 func (r *reader) get(t *table, key string) *value {
 	t.asked = append(t.asked, key)
-	return t.vals[key]
+	if v := t.vals[key]; v != nil && !v.noted {
+		return v
+	}
+	return nil
 }
 
 // missing notes that key is required and absent.
@@ -75,6 +78,8 @@ func (r *reader) done(t *table) {
 func (r *reader) child(t *table, key string, required bool) *table {
 	v := r.get(t, key)
 	switch {
+	case v == nil && t.vals[key] != nil:
+		return nil
 	case v == nil && required && !r.cut:
 		r.bad(len(r.data), "config-missing-table", "["+key+"]")
 		return nil

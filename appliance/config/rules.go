@@ -15,6 +15,7 @@ func (r *reader) rules(f *File) {
 	if r.cut {
 		return
 	}
+	f.sides()
 	r.names(f)
 	if f.Site.Role != "" {
 		r.allowed(f)
@@ -22,22 +23,47 @@ func (r *reader) rules(f *File) {
 	r.interfaces(f)
 	r.peers(f)
 	r.paths(f)
+	r.sharing(f)
 	r.services(f)
 	r.databases(f)
+	r.vpns(f)
+	r.closed(f)
 	r.time(f)
 	r.listeners(f)
+	r.ground(f)
 }
 
 // all calls do with every table of f that has a name.
 func all(f *File, do func(kind, name string, t *table)) {
+	for _, x := range f.Bonds {
+		do("bond", x.Name, x.src)
+	}
+	for _, x := range f.Bridges {
+		do("bridge", x.Name, x.src)
+	}
+	for _, x := range f.Routes {
+		do("route", x.Name, x.src)
+	}
+	for _, x := range f.Allows {
+		do("allow", x.Name, x.src)
+	}
+	for _, x := range f.Users {
+		do("user", x.Name, x.src)
+	}
 	for _, x := range f.Interfaces {
 		do("interface", x.Name, x.src)
+	}
+	for _, x := range f.VPNs {
+		do("vpn", x.Name, x.src)
 	}
 	for _, x := range f.Peers {
 		do("peer", x.Name, x.src)
 	}
 	for _, x := range f.Paths {
 		do("path", x.Name, x.src)
+	}
+	for _, x := range f.Classes {
+		do("class", x.Name, x.src)
 	}
 	for _, x := range f.Services {
 		do("service", x.Name, x.src)
@@ -75,10 +101,16 @@ func (r *reader) row(at int) string {
 func (r *reader) allowed(f *File) {
 	role := f.Site.Role
 	all(f, func(kind, _ string, t *table) {
-		if role != agent.TownHall && (kind == "service" || kind == "group") || role == agent.DCEdge && kind == "database" {
+		network := slices.Contains([]string{"bond", "bridge", "route", "allow", "user", "class", "vpn"}, kind)
+		if role != agent.TownHall && (kind == "service" || kind == "group") || role == agent.DCEdge && kind == "database" || role == agent.DCDB && network {
 			r.bad(t.at, "config-not-in-role", t.name, string(role))
 		}
 	})
+	for _, q := range f.QoS {
+		if role == agent.DCDB { // its queues are its own
+			r.bad(q.src.at, "config-not-in-role", q.src.name, string(role))
+		}
+	}
 }
 
 // refer notes a name that no table of the kind has; "" was noted before.
@@ -108,19 +140,36 @@ func (f *File) names(kind string) []string {
 	return out
 }
 
-// face is the interface called name, nil if none.
+// face is the interface called name, or the inside of the tunnel; nil if none.
 func (f *File) face(name string) *Interface {
 	for i := range f.Interfaces {
 		if f.Interfaces[i].Name == name {
 			return &f.Interfaces[i]
 		}
 	}
+	if v := f.vpn(name); v != nil {
+		return v.face()
+	}
 	return nil
 }
 
+// vpn is the tunnel called name, nil if none.
+func (f *File) vpn(name string) *VPN {
+	for i := range f.VPNs {
+		if f.VPNs[i].Name == name {
+			return &f.VPNs[i]
+		}
+	}
+	return nil
+}
+
+// faces are the names of everything that a path or a route can lead over.
+func (f *File) faces() []string { return append(f.names("interface"), f.names("vpn")...) }
+
 // own tells whether a is an address of this box.
 func (f *File) own(a netip.Addr) bool {
-	return slices.ContainsFunc(f.Interfaces, func(i Interface) bool { return i.has(a) })
+	return slices.ContainsFunc(f.Interfaces, func(i Interface) bool { return i.has(a) }) ||
+		slices.ContainsFunc(f.VPNs, func(v VPN) bool { return v.face().has(a) })
 }
 
 // interfaces: no two networks overlap, here or behind peers.
@@ -135,10 +184,15 @@ func (r *reader) interfaces(f *File) {
 	var seen []network
 	for i, x := range f.Interfaces {
 		for j := range i {
-			if x.On != "" && f.Interfaces[j].On == x.On {
+			if x.Link != "" && f.Interfaces[j].Link == x.Link {
 				r.bad(x.src.place("on"), "config-link-twice", x.On, f.Interfaces[j].Name)
 			}
 		}
+		for j, p := range x.Addresses {
+			seen = append(seen, network{p, x.Name, x.src, "address", j})
+		}
+	}
+	for _, x := range f.VPNs {
 		for j, p := range x.Addresses {
 			seen = append(seen, network{p, x.Name, x.src, "address", j})
 		}
@@ -153,10 +207,15 @@ func (r *reader) interfaces(f *File) {
 			if a.t == b.t && (b.key == "networks" || a.prefix.Addr() != b.prefix.Addr()) {
 				continue // two addresses in one network, and two networks of one peer, are allowed
 			}
-			if a.prefix.Overlaps(b.prefix) {
-				r.bad(b.t.item(b.key, b.item), "config-overlap", b.prefix.String(), a.prefix.String(), a.t.name+" "+a.name, r.row(a.t.item(a.key, a.item)))
-				break
+			if !a.prefix.Overlaps(b.prefix) {
+				continue
 			}
+			if a.t != b.t && a.t.name == b.t.name && a.t.name != "[[interface]]" {
+				r.bad(b.t.item(b.key, b.item), "config-same-inside", b.prefix.String(), b.t.name, b.name, a.name, r.row(a.t.item(a.key, a.item)), a.prefix.String())
+			} else {
+				r.bad(b.t.item(b.key, b.item), "config-overlap", b.prefix.String(), a.prefix.String(), a.t.name+" "+a.name, r.row(a.t.item(a.key, a.item)))
+			}
+			break
 		}
 	}
 }
@@ -188,15 +247,17 @@ func (r *reader) peers(f *File) {
 // paths: both ends fit, and no two share a socket.
 func (r *reader) paths(f *File) {
 	sockets := map[netip.AddrPort]string{}
+	peers, faces := f.names("peer"), f.faces()
 	for i := range f.Paths {
 		p := &f.Paths[i]
 		if p.Port == 0 {
 			p.Port = f.Heartbeat.Port
 		}
-		r.refer(p.src, "peer", "peer", p.Peer, f.names("peer"))
-		if !r.refer(p.src, "interface", "interface", p.Interface, f.names("interface")) {
+		r.refer(p.src, "peer", "peer", p.Peer, peers)
+		if !r.refer(p.src, "interface", "interface", p.Interface, faces) {
 			continue
 		}
+		tunnel := f.vpn(p.Interface)
 		on := f.face(p.Interface)
 		switch {
 		case !p.Local.IsValid():
@@ -204,12 +265,17 @@ func (r *reader) paths(f *File) {
 			r.bad(p.src.place("local"), "config-not-on-interface", "local", p.Local.String(), p.Interface)
 		case p.Remote.IsValid() && p.Remote.Is4() != p.Local.Is4():
 			r.bad(p.src.place("remote"), "config-families", "remote", "local")
+		case tunnel != nil && p.Remote.IsValid() && !on.reaches(p.Remote):
+			r.bad(p.src.place("remote"), "config-not-in-network", "remote", p.Remote.String(), p.Interface)
 		}
 		if f.own(p.Remote) {
 			r.bad(p.src.place("remote"), "config-remote-own", p.Remote.String())
 		}
+		if tunnel != nil && len(p.Gateway) > 0 {
+			r.bad(p.src.vals["gateway"].key, "config-vpn-hop", "gateway", p.Interface)
+		}
 		for j, g := range p.Gateway {
-			if !on.reaches(g) {
+			if tunnel == nil && !on.reaches(g) {
 				r.bad(p.src.item("gateway", j), "config-not-in-network", "gateway", g.String(), p.Interface)
 			}
 		}
@@ -349,20 +415,37 @@ func (r *reader) listeners(f *File) {
 			take(l, f.NTP.src.place("nts"), "[ntp] nts")
 		}
 	}
-	for _, n := range f.Health.named {
-		face := f.face(n.name)
-		if face == nil {
-			r.refer(f.Health.src, "listen", "interface", n.name, f.names("interface"))
-			continue
-		}
-		for _, p := range face.Addresses {
-			f.Health.Listen = append(f.Health.Listen, netip.AddrPortFrom(p.Addr(), n.port))
-		}
-	}
+	f.Health.Listen = append(f.Health.Listen, r.named(f, f.Health.src, "listen", f.Health.named)...)
 	for i, l := range f.Health.Listen {
 		if !f.own(l.Addr()) && !l.Addr().IsLoopback() {
 			r.bad(f.Health.src.item("listen", i), "config-not-own", "listen", l.Addr().String())
 		}
 		take(l, f.Health.src.item("listen", i), "[health]")
 	}
+	f.Console.SSH = append(f.Console.SSH, r.named(f, f.Console.src, "ssh", f.Console.named)...)
+	for i, l := range f.Console.SSH {
+		at := 0
+		if at = f.Console.src.place("ssh"); i < len(f.Console.at) {
+			at = f.Console.at[i]
+		}
+		if !f.own(l.Addr()) {
+			r.bad(at, "config-not-own", "ssh", l.Addr().String())
+		}
+		take(l, at, "[console]")
+	}
+}
+
+// named are the addresses of the interfaces that listeners name.
+func (r *reader) named(f *File, t *table, key string, names []listenOn) (out []netip.AddrPort) {
+	for _, n := range names {
+		face := f.face(n.name)
+		if face == nil {
+			r.refer(t, key, "interface", n.name, f.names("interface"))
+			continue
+		}
+		for _, p := range face.Addresses {
+			out = append(out, netip.AddrPortFrom(p.Addr(), n.port))
+		}
+	}
+	return out
 }

@@ -9,6 +9,7 @@ type Site struct {
 	Role     agent.Role
 	Timezone string // of the IANA database; default "Asia/Tokyo"
 	Lang     string // "ja" (default) or "en": language that people meet first
+	Holidays string // file of holidays for the hours of [[qos]], relative to the state folder; empty: none
 }
 
 func (r *reader) site(root *table) Site {
@@ -22,6 +23,7 @@ func (r *reader) site(root *table) Site {
 		Label:    r.str(t, "label", false),
 		Timezone: r.form(t, "timezone", false, zoneForm, "config-want-timezone"),
 		Lang:     r.word(t, "lang", []string{"ja", "en"}),
+		Holidays: r.file(t, "holidays", false),
 	}
 	s.Role = r.role(t)
 	if s.Timezone == "" {

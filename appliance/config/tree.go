@@ -26,6 +26,7 @@ type value struct {
 	text  string   // scalars: as written, strings decoded
 	items []*value // arrays, and [[tables]]
 	table *table   // tables
+	noted bool     // something was noted that makes it useless
 }
 
 func newTable(name string, at int) *table {
@@ -45,6 +46,7 @@ const maxSyntax = 20
 // lets it find the next one.
 func (r *reader) syntax(data []byte) []byte {
 	data = bytes.Clone(data)
+	r.widths(data)
 	for last := 0; ; {
 		var all map[string]any
 		err := toml.Unmarshal(data, &all)
@@ -57,14 +59,12 @@ func (r *reader) syntax(data []byte) []byte {
 		if errors.As(err, &at) {
 			row, column = at.Position()
 		}
-		if row <= last {
+		if row <= last || len(r.problems) >= maxSyntax {
 			return data
 		}
 		start := lineStart(r.data, row)
 		r.bad(min(start+max(column-1, 0), len(r.data)), "config-syntax", strings.TrimPrefix(err.Error(), "toml: "))
-		if last = row; len(r.problems) == maxSyntax {
-			return data
-		}
+		last = row
 		blank(data, lineStart(data, row))
 	}
 }

@@ -24,6 +24,9 @@ func (r *reader) str(t *table, key string, required bool) string {
 }
 
 func (r *reader) text(key string, v *value) string {
+	if v.noted {
+		return ""
+	}
 	if v.kind != unstable.String || v.text == "" {
 		r.bad(v.at, "config-want-text", key)
 		return ""
@@ -87,9 +90,14 @@ func (r *reader) secret(t *table, key string, required bool) string {
 		return s
 	}
 	r.bad(t.place(key), "config-want-secret", key)
+	r.hide()
+	return ""
+}
+
+// hide cuts the line of the last problem off where its value begins.
+func (r *reader) hide() {
 	p := &r.problems[len(r.problems)-1]
 	p.Excerpt = string([]rune(p.Excerpt)[:min(p.Column-1, len([]rune(p.Excerpt)))]) + "..."
-	return ""
 }
 
 // file is "secret:NAME" or a path, relative to the state folder or absolute.

@@ -113,6 +113,9 @@ func (c *Command) arguments(words []string) ([]string, error) {
 			args[i] = words[i]
 		}
 	}
+	if n := len(c.Args); len(words) > n && n > 0 && c.Args[n-1].Rest {
+		return append(args, words[n:]...), nil
+	}
 	if len(words) > len(c.Args) {
 		return nil, usage("usage-argument", strings.Join(c.Path, " "), c.form())
 	}
@@ -126,6 +129,9 @@ func (c *Command) form() string {
 		s := a.Name
 		if a.Values != nil {
 			s = strings.Join(a.Values, "|")
+		}
+		if a.Rest {
+			s += "..."
 		}
 		if a.Optional {
 			s = "[" + s + "]"

@@ -19,7 +19,7 @@ func Service() []Command {
 	order := func(verb, help string, kind machine.OrderKind) Command {
 		return Command{
 			Path: []string{"service", verb}, Role: control.Operator, Help: help,
-			Args: []Arg{{Name: "GROUP"}}, Options: []string{"reason"},
+			Args: []Arg{{Name: "GROUP", Complete: groups}}, Options: []string{"reason"},
 			Run: func(ctx context.Context, in *Invocation) error {
 				return in.order(ctx, control.Order{Kind: kind, Group: in.Args[0]})
 			},
@@ -31,7 +31,7 @@ func Service() []Command {
 		order("release", "usage-release", machine.Release),
 		{
 			Path: []string{"service", "switch"}, Role: control.Operator, Help: "usage-switch",
-			Args: []Arg{{Name: "GROUP"}, {Name: "WHERE", Values: []string{"local", "dc"}}}, Options: []string{"reason"},
+			Args: []Arg{{Name: "GROUP", Complete: groups}, {Name: "WHERE", Values: []string{"local", "dc"}}}, Options: []string{"reason"},
 			Run: func(ctx context.Context, in *Invocation) error {
 				kind := machine.SwitchLocal
 				if in.Args[1] == "dc" {
@@ -44,11 +44,24 @@ func Service() []Command {
 	}
 }
 
+// groups are the names of the agent's groups, for Tab.
+func groups(ctx context.Context, in *Invocation) []string {
+	var st control.Status
+	if err := in.Agent.Get(ctx, control.StatusPath, &st); err != nil {
+		return nil
+	}
+	var names []string
+	for _, g := range st.Groups {
+		names = append(names, g.Name)
+	}
+	return names
+}
+
 // Return are the orders of a return.
 func Return() []Command {
 	return []Command{{
 		Path: []string{"return", "accept-orphans"}, Role: control.Operator, Help: "usage-orphans",
-		Args: []Arg{{Name: "N"}, {Name: "GROUP", Optional: true}}, Options: []string{"reason"},
+		Args: []Arg{{Name: "N"}, {Name: "GROUP", Optional: true, Complete: groups}}, Options: []string{"reason"},
 		Run: acceptOrphans,
 	}}
 }

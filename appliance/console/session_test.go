@@ -14,14 +14,14 @@ func TestKeys(t *testing.T) {
 	for in, want := range map[string]string{
 		"show\r":                  "show\r",
 		"a\r\nb\nc\r\rd\n\n":      "a\rb\rc\r\rd\r\r",
-		"ab\x03c":                 "ab\x05\x15\rc",
+		"ab\x03c":                 "ab\x03c",
 		"日向":                      "日向",
 		"\xe6\x97a\x80\xffb\x00c": "abc",
 		"\x1b[A\x1b[3~\x1bOD":     "\x1b[A\x1b[3~\x1b[D",
 		"\x1bx\x1b\x1b[Ay":        "x\x1b[Ay",
 		"\x1b[200~a":              "a",
 		"\x1b[1;2;3;4;5;6;7ok":    "k", // too long for a key, up to its end
-		"\x1b[12\x03\x1b[1\rz":    "\x05\x15\r\rz",
+		"\x1b[12\x03\x1b[1\rz":    "\x03\rz",
 	} {
 		var k keys
 		var got []byte

@@ -16,7 +16,7 @@ const escapeMost = 8
 
 // keys cleans what comes from a terminal, since the line editor waits for ever
 // for the end of half an escape sequence or character: only whole keys pass.
-// CR, LF and CR LF all end a line once, ^C empties the line and ends it.
+// CR, LF and CR LF all end a line once.
 type keys struct {
 	part []byte // a key that isn't whole yet
 	cr   bool   // the last byte was CR
@@ -29,7 +29,7 @@ func (k *keys) feed(c byte) []byte {
 	switch {
 	case c == keyInterrupt:
 		k.part = nil
-		return []byte("\x05\x15\r") // to the end, delete, enter
+		return []byte{c}
 	case c == '\r' || c == '\n':
 		k.part = nil
 		if cr && c == '\n' {

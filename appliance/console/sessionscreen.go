@@ -9,12 +9,9 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/term"
 )
 
-// Terminal is the line to a person: 80 columns and 24 rows, VT100, whose size
-// nobody can ask for.
+// Terminal is the line to a person: a VT100 whose size nobody can ask for.
 type Terminal interface {
 	io.ReadWriter
 	// SetReadDeadline ends a Read at t with os.ErrDeadlineExceeded, also one that
@@ -26,9 +23,9 @@ type Terminal interface {
 var ErrIdle = errors.New("nothing was typed for too long")
 
 const (
-	rows      = 24
-	lineMost  = 1024 // bytes of one command line
-	aheadMost = 1024 // bytes typed while a command runs
+	rows      = 24       // of a terminal, until somebody says another number
+	lineMost  = 1024     // bytes of one command line
+	aheadMost = 64 << 10 // bytes typed or pasted while a command runs
 	morePage  = "--More--"
 )
 
@@ -37,12 +34,17 @@ const (
 type Screen struct {
 	terminal Terminal
 	idle     time.Duration // then a wait for a key ends with ErrIdle
-	editor   *term.Terminal
+	editor   *lineEditor
 	keys     keys
+	charset  charset
+	columns  int             // where the terminal wraps; 0: not known, it wraps by itself
+	lines    int             // of one page; 0: no pages
 	ctx      context.Context // of the Line that is read
+	page     *pager          // of the command that runs
 
 	mu     sync.Mutex
 	ahead  []byte        // typed and not yet read, oldest first
+	spilt  bool          // ahead was full: ignore the rest of the line
 	asking bool          // a pager waits for the next byte
 	answer chan byte     // 1
 	stop   func()        // ends the command that runs
@@ -54,53 +56,95 @@ type Screen struct {
 // NewScreen makes a screen that ends its waits after idle.
 func NewScreen(t Terminal, idle time.Duration) *Screen {
 	s := &Screen{terminal: t, idle: idle, answer: make(chan byte, 1)}
-	s.editor = term.NewTerminal(input{s}, "")
-	s.editor.History = &history{}
+	s.editor = &lineEditor{in: input{s}, out: input{s}}
+	s.Size(screen, rows)
 	return s
 }
 
+// Size tells how large the terminal is; 0 columns: it wraps by itself, 0
+// lines: output is shown without stops.
+func (s *Screen) Size(columns, lines int) {
+	s.columns, s.lines = columns, lines
+	s.editor.columns = columns
+	if columns == 0 {
+		s.editor.columns = unwrapped
+	}
+}
+
+// Charset tells which of Charsets the terminal speaks; another name: UTF-8.
+func (s *Screen) Charset(name string) { s.charset = charset{sjis: name == "shift_jis"} }
+
 // Write shows text; a line ends in LF.
 func (s *Screen) Write(b []byte) (int, error) {
-	if _, err := s.terminal.Write(bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n"))); err != nil {
+	if err := s.send(bytes.ReplaceAll(b, []byte("\n"), []byte("\r\n"))); err != nil {
 		return 0, err
 	}
 	return len(b), nil
 }
 
-// Line asks for one line; complete (or nil) is called for each Tab and "?"
-// with the line and the cursor's place and gives the line that follows from it.
-// Errors: io.EOF after ^D, ErrIdle, ctx's, or the terminal's.
-func (s *Screen) Line(ctx context.Context, prompt string, complete func(line string, pos int, key rune) (string, int, bool)) (string, error) {
-	s.ctx = ctx
-	s.editor.SetPrompt(prompt)
-	s.editor.AutoCompleteCallback = complete
-	line, err := s.editor.ReadLine()
-	return line, s.why(ctx, err)
-}
-
-// Password asks for a line that isn't shown, and isn't kept. Errors as of Line.
-func (s *Screen) Password(ctx context.Context, prompt string) (string, error) {
-	s.ctx = ctx
-	line, err := s.editor.ReadPassword(prompt)
-	return line, s.why(ctx, err)
-}
-
-func (s *Screen) why(ctx context.Context, err error) error {
-	switch {
-	case err == nil || errors.Is(err, term.ErrPasteIndicator):
+// send writes b, UTF-8, in the terminal's own characters.
+func (s *Screen) send(b []byte) error {
+	out := s.charset.shown(b)
+	if len(out) == 0 {
 		return nil
-	case ctx.Err() != nil:
-		return ctx.Err()
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return ErrIdle
 	}
+	_, err := s.terminal.Write(out)
 	return err
+}
+
+// Line asks for one line; complete (or nil) is called for each key that isn't
+// for editing, with the line and the cursor's place, and gives the line that
+// follows from it. ^C gives an empty line. Errors: io.EOF after ^D, ErrIdle,
+// ctx's, or the terminal's.
+func (s *Screen) Line(ctx context.Context, prompt string, complete func(line string, pos int, key rune) (string, int, bool)) (string, error) {
+	line, err := s.read(ctx, prompt, false, complete)
+	if errors.Is(err, ErrInterrupt) {
+		return "", nil
+	}
+	return line, err
+}
+
+// Question is Line without help for the person, and ^C is ErrInterrupt.
+func (s *Screen) Question(ctx context.Context, prompt string) (string, error) {
+	return s.read(ctx, prompt, false, nil)
+}
+
+// Password asks for a line that isn't shown, and isn't kept. ^C gives an empty
+// one. Errors as of Line.
+func (s *Screen) Password(ctx context.Context, prompt string) (string, error) {
+	line, err := s.read(ctx, prompt, true, nil)
+	if errors.Is(err, ErrInterrupt) {
+		return "", nil
+	}
+	return line, err
+}
+
+func (s *Screen) read(ctx context.Context, prompt string, hidden bool, complete completer) (string, error) {
+	s.ctx = ctx
+	line, err := s.editor.readLine(prompt, hidden, complete)
+	switch {
+	case err == nil:
+		return line, nil
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return "", ErrIdle
+	}
+	return "", err
+}
+
+// context is that of the line that is read.
+func (s *Screen) context() context.Context {
+	if s.ctx == nil {
+		return context.Background()
+	}
+	return s.ctx
 }
 
 // input is what the line editor reads and writes.
 type input struct{ s *Screen }
 
-func (in input) Write(b []byte) (int, error) { return in.s.terminal.Write(b) }
+func (in input) Write(b []byte) (int, error) { return len(b), in.s.send(b) }
 
 // Read gives whole keys, and never more than the end of one line: what follows
 // it may be for a pager or a shell.
@@ -143,8 +187,10 @@ func (s *Screen) typed(n int) []byte {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var out []byte
-	for len(s.ahead) > 0 && len(out)+escapeMost < n && !bytes.HasSuffix(out, []byte("\r")) {
-		out = append(out, s.keys.feed(s.ahead[0])...)
+	for len(s.ahead) > 0 && len(out)+escapeMost < n && !bytes.HasSuffix(out, []byte("\r")) && !bytes.HasSuffix(out, []byte{keyInterrupt}) {
+		for _, c := range s.charset.typed(s.ahead[0]) {
+			out = append(out, s.keys.feed(c)...)
+		}
 		s.ahead = s.ahead[1:]
 	}
 	return out
@@ -163,7 +209,8 @@ func (s *Screen) Run(ctx context.Context, f func(ctx context.Context, out io.Wri
 	s.mu.Unlock()
 	s.heard(early) // ^C may have come together with the line
 	s.listen()
-	f(ctx, &pager{screen: s, ctx: ctx})
+	s.page = &pager{screen: s, ctx: ctx}
+	f(ctx, s.page)
 	s.deafen()
 	if s.broken { // the next line begins below what was cut off
 		if _, err := s.Write([]byte("^C\n")); err != nil {
@@ -173,10 +220,12 @@ func (s *Screen) Run(ctx context.Context, f func(ctx context.Context, out io.Wri
 }
 
 // Direct is for a command that reads the terminal itself, by Password or
-// otherwise: while f runs, nothing else reads.
+// otherwise: while f runs, nothing else reads. Who answers has read what stood
+// above, so that a new page begins behind it.
 func (s *Screen) Direct(f func() error) error {
 	s.deafen()
 	defer s.listen()
+	defer func() { s.page.shown = 0 }()
 	return f()
 }
 
@@ -216,14 +265,19 @@ func (s *Screen) heard(b []byte) {
 	for _, c := range b {
 		switch {
 		case c == keyInterrupt:
-			s.ahead, s.broken = nil, true
+			s.ahead, s.spilt, s.broken = nil, false, true
 			s.stop()
 		case s.asking && c == '\n' && s.keys.cr: // of CR LF
 		case s.asking:
 			s.asking, s.keys.cr = false, c == '\r'
 			s.answer <- c
+		case s.spilt:
+			s.spilt = c != '\r' && c != '\n'
 		case len(s.ahead) < aheadMost:
 			s.ahead = append(s.ahead, c)
+		default: // half a line must not run: drop it, and its end
+			s.ahead = s.ahead[:bytes.LastIndexAny(s.ahead, "\r\n")+1]
+			s.spilt = c != '\r' && c != '\n'
 		}
 	}
 }
@@ -245,8 +299,11 @@ type pager struct {
 
 func (p *pager) Write(b []byte) (int, error) {
 	for line := range strings.Lines(string(b)) {
-		need := max(1, (width(strings.TrimRight(line, "\n"))+screen-1)/screen)
-		if p.ctx.Err() == nil && p.shown > 0 && p.shown+need > rows-1 {
+		need := 1
+		if n := p.screen.columns; n > 0 {
+			need = max(1, (width(strings.TrimRight(line, "\n"))+n-1)/n)
+		}
+		if p.ctx.Err() == nil && p.screen.lines > 0 && p.shown > 0 && p.shown+need > p.screen.lines-1 {
 			p.ask()
 		}
 		if err := p.ctx.Err(); err != nil {
@@ -283,7 +340,7 @@ func (p *pager) ask() {
 		case 'q', 'Q':
 			s.stop()
 		case '\r', '\n':
-			p.shown = rows - 2
+			p.shown = s.lines - 2
 		default:
 			p.shown = 0
 		}

@@ -51,12 +51,16 @@ func (s *sheet) text() string {
 func width(s string) int {
 	n := 0
 	for _, r := range s {
-		n++
-		if wide(r) {
-			n++
-		}
+		n += runeWidth(r)
 	}
 	return n
+}
+
+func runeWidth(r rune) int {
+	if wide(r) {
+		return 2
+	}
+	return 1
 }
 
 // wide: the wide and full-width blocks of UAX #11 that Japanese text uses.

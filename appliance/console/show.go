@@ -289,8 +289,10 @@ func (p *page) paths() {
 		p.row("label-peer", q.Peer)
 		if q.State == "up" {
 			p.row("label-rtt", fmt.Sprintf("%.1f ms", q.RTTMs))
+			p.row("label-jitter", fmt.Sprintf("%.1f ms", q.JitterMs))
 			p.row("label-packet-loss", fmt.Sprintf("%.1f %%", 100*q.Loss))
 		}
+		p.width(q.Width)
 		carrier := "carrier-up"
 		if !q.Carrier {
 			carrier = "carrier-down"
@@ -300,6 +302,43 @@ func (p *page) paths() {
 	if len(p.Paths) == 0 {
 		p.add(p.say("none-path"), "")
 	}
+}
+
+// width is what a tunnel carries.
+func (p *page) width(w *control.Width) {
+	if w == nil {
+		return
+	}
+	known := func(n int) string {
+		if n == 0 {
+			return p.say("width-unknown")
+		}
+		return p.say("width-bytes", fmt.Sprint(n))
+	}
+	switch {
+	case w.Fixed:
+		p.row("label-largest-packet", p.list(known(w.Used), p.say("width-fixed")))
+	case w.Used == 0:
+		p.row("label-largest-packet", p.say("width-unknown"))
+	default:
+		p.row("label-largest-packet", p.list(known(w.Used), p.say("width-out", known(w.Out)), p.say("width-in", known(w.In))))
+	}
+	if w.BitPerS > 0 {
+		p.row("label-capacity", bitrate(w.BitPerS))
+	}
+}
+
+// bitrate is for people, in two digits and more.
+func bitrate(bits float64) string {
+	switch {
+	case bits >= 1e9:
+		return fmt.Sprintf("%.1f Gbit/s", bits/1e9)
+	case bits >= 1e7:
+		return fmt.Sprintf("%.0f Mbit/s", bits/1e6)
+	case bits >= 1e6:
+		return fmt.Sprintf("%.1f Mbit/s", bits/1e6)
+	}
+	return fmt.Sprintf("%.0f kbit/s", bits/1e3)
 }
 
 // worst first: groups that aren't at the data centre.

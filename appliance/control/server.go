@@ -122,13 +122,17 @@ func (s *Server) mux(running *sync.WaitGroup) http.Handler {
 	return mux
 }
 
+// bodyMost bounds a request, in bytes: a whole configuration in JSON, where some
+// signs take several.
+const bodyMost = 4 << 20
+
 func (route *Route) serve(w http.ResponseWriter, r *http.Request) {
 	peer, _ := r.Context().Value(peerKey{}).(Peer)
 	if peer.Role < max(route.Role, Viewer) {
 		fail(w, &Error{Code: "access-refused", Args: []string{fmt.Sprint(peer.UID), max(route.Role, Viewer).String()}, Status: http.StatusForbidden})
 		return
 	}
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, bodyMost))
 	if err != nil {
 		fail(w, &Error{Code: "bad-request", Args: []string{err.Error()}, Status: http.StatusBadRequest})
 		return

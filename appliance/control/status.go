@@ -60,12 +60,24 @@ type Path struct {
 	Peer      string  `json:"peer"`
 	State     string  `json:"state"` // RFC 5880: "admin-down", "down", "init" or "up"
 	RTTMs     float64 `json:"rtt_ms"`
+	JitterMs  float64 `json:"jitter_ms"`
 	Loss      float64 `json:"loss"` // 0..1, of recent heartbeats
 	SinceS    float64 `json:"since_s"`
 	Interface string  `json:"interface"`
 	Carrier   bool    `json:"carrier"`
 	Carries   bool    `json:"carries"` // traffic takes this path now
 	Refused   uint64  `json:"refused"` // heartbeats that were forged, damaged or of another source, since the agent's start
+	Width     *Width  `json:"width,omitempty"`
+}
+
+// Width is what a path over a tunnel carries. Packets are counted in bytes, as
+// they are inside the tunnel; 0: not known.
+type Width struct {
+	Out     int     `json:"mtu_out"`                 // found for our packets
+	In      int     `json:"mtu_in"`                  // found by the peer for its own
+	Used    int     `json:"mtu"`                     // the largest that routes allow
+	Fixed   bool    `json:"fixed,omitempty"`         // by the configuration, not found
+	BitPerS float64 `json:"capacity_bits,omitempty"` // measured by a few packets back to back
 }
 
 // Group is a set of services that move together.

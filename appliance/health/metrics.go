@@ -99,10 +99,17 @@ func (o out) path(p control.Path) {
 	l := []string{"path", p.Name, "peer", p.Peer, "interface", p.Interface}
 	o.gauge("path_session_state", "RFC 5880: "+list(states), number(states, p.State), l...)
 	o.gauge("path_rtt_seconds", "round trip of recent heartbeats", p.RTTMs/1000, l...)
+	o.gauge("path_jitter_seconds", "how much one round trip differs from the next", p.JitterMs/1000, l...)
 	o.gauge("path_loss_ratio", "loss of recent heartbeats, 0 to 1", p.Loss, l...)
 	o.gauge("path_carrier_state", "1 when the interface has a carrier", flag(p.Carrier), l...)
 	o.gauge("path_carries_state", "1 when traffic takes this path", flag(p.Carries), l...)
 	o.gauge("path_age_seconds", "time in this state", p.SinceS, l...)
+	if w := p.Width; w != nil {
+		o.gauge("path_mtu_bytes", "largest packet that routes over the tunnel allow, 0 when not known", float64(w.Used), l...)
+		o.gauge("path_mtu_out_bytes", "largest packet found to pass towards the peer", float64(w.Out), l...)
+		o.gauge("path_mtu_in_bytes", "largest packet that the peer found to pass towards us", float64(w.In), l...)
+		o.gauge("path_capacity_bytes", "per second, measured by a few packets back to back", w.BitPerS/8, l...)
+	}
 	o.counter("path_refused_total", "heartbeats that were forged, damaged or of another source", float64(p.Refused), l...)
 }
 

@@ -106,7 +106,7 @@ func (b *box) boot(u ...units.Unit) {
 		if errors.Is(err, units.ErrUnknown) {
 			return
 		}
-		if time.Since(start) > 10*time.Second {
+		if time.Since(start) > 30*time.Second {
 			b.Fatal("no answer: ", err)
 		}
 		time.Sleep(5 * time.Millisecond) // nothing to wait on before the socket is there
@@ -154,7 +154,7 @@ func (b *box) start(u units.Unit) units.Status {
 // until watches the units until one status satisfies f.
 func (b *box) until(f func(units.Status) bool) units.Status {
 	b.Helper()
-	ctx, cancel := context.WithTimeout(b.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(b.Context(), 30*time.Second)
 	defer cancel()
 	var found *units.Status
 	err := b.Watch(ctx, func(st units.Status) {
@@ -257,7 +257,7 @@ func TestNothingEscapes(t *testing.T) {
 	var stray int
 	for start := time.Now(); stray == 0; {
 		stray, _ = strconv.Atoi(strings.TrimSpace(b.log("pg")))
-		if time.Since(start) > 10*time.Second {
+		if time.Since(start) > 30*time.Second {
 			t.Fatal("no grandchild")
 		}
 	}
@@ -352,7 +352,7 @@ func TestStopOrder(t *testing.T) {
 		if err == nil && len(ready) == 3 {
 			break
 		}
-		if time.Since(start) > 10*time.Second {
+		if time.Since(start) > 30*time.Second {
 			t.Fatal("units don't come up")
 		}
 		time.Sleep(5 * time.Millisecond) // the trap is set inside the shell: no event

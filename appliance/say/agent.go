@@ -14,6 +14,7 @@ var agent = map[string]row{
 	"own-stall":          {"this box stood still for {0}: silence in that time proves nothing", "本装置が {0} 停止しました（この間の無応答は判定に使用しません）"},
 	"path-admin-down":    {"the other side has ended its heartbeats on purpose", "相手側がハートビートを意図的に停止しました"},
 	"path-carries":       {"traffic now takes {0}<, not {1}>", "経路 {0} を使用します<（{1} から変更）>"},
+	"path-carries-class": {"traffic of class {0} now takes {1}<, not {2}>", "通信クラス {0} は経路 {1} を使用します<（{2} から変更）>"},
 	"path-down":          {"no heartbeat arrives", "ハートビートが届きません"},
 	"path-init":          {"heartbeats arrive here, not at the other side", "ハートビートは受信していますが、相手に届いていません"},
 	"path-up":            {"heartbeats arrive both ways", "ハートビート正常"},

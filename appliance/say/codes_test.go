@@ -18,7 +18,7 @@ import (
 // Where codes are made, and which literals there are none although they look
 // like one.
 var (
-	sources = []string{"appliance", "appliance/agent", "appliance/config", "appliance/console", "appliance/control", "appliance/pid1", "appliance/pid1/vigil", "appliance/pid1/boot", "appliance/serial", "appliance/shell", "appliance/update", "images/trial",
+	sources = []string{"appliance", "appliance/agent", "appliance/candidate", "appliance/config", "appliance/console", "appliance/control", "appliance/pid1", "appliance/pid1/vigil", "appliance/pid1/boot", "appliance/pki", "appliance/serial", "appliance/shell", "appliance/ssh", "appliance/techinfo", "appliance/update", "images/trial",
 		"failover/detect", "failover/machine", "failover/standby", "netstack/steer", "drivers/files", "drivers/postgres", "drivers/probe"}
 	// Of time, whose cores hold many words with hyphens, only these are codes.
 	timing    = []string{"appliance/timed", "drivers/clock", "drivers/ntpio", "ntp/discipline", "ntp/leap", "ntp/nts", "ntp/selection", "ntp/source", "ntp/timer", "drivers/ntpquery"}
@@ -33,8 +33,12 @@ var (
 		"no-clock",                     // a flag
 		"image-job",                    // a unit
 		"to-disk",                      // an action
+		"active-backup",                // a mode of bonds
+		"commit-confirm",               // a command
+		"office-address",               // a question: setup-ask- is put before
 		"power-button", "ctrl-alt-del", // who ordered, where it is no person
-		"reset-admin", // typed in place of a name
+		"reset-admin",            // typed in place of a name
+		"exit-status", "pty-req", // SSH's
 	}
 	joined = regexp.MustCompile(`^[a-z]+-$`)
 )
@@ -195,11 +199,17 @@ func TestEveryCode(t *testing.T) {
 		"work-":     {"write", "switch-dc", "switch-local", "hold", "release", "accept-orphans", "open", "saving", "starting"},
 		"query-":    {"auth-good", "auth-bad"},
 		// Names of files, copies and tags, said to nobody.
-		"changes-":  {},
-		"orphans-":  {},
-		"postgres-": {},
-		"serial-":   {},
-		"term-":     {},
+		"changes-":     {},
+		"orphans-":     {},
+		"capture-end-": {"bytes", "packets", "stopped", "time"},
+		"ping-":        {"forbidden", "hops", "long-here", "no-host", "no-route", "not-sent", "reply", "silent", "too-big", "unreachable"}, // icmp.Kind
+		"check-data-":  {"made", "none", "ok", "repaired"},
+		"check-path-":  {"admin-down", "down", "init", "up"},
+		"setup-ask-":   {"address", "bond", "language", "line", "office", "office-address", "peer", "role", "site", "ssh", "time"},
+		"postgres-":    {},
+		"revision-":    {"failed", "taken-back", "broken-off"}, // control.Revision.Outcome
+		"serial-":      {},
+		"term-":        {},
 	}
 	for _, op := range ops {
 		endings["server-"] = append(endings["server-"], op, op+"-failed")
@@ -217,7 +227,7 @@ func TestEveryCode(t *testing.T) {
 				s := text(n)
 				switch {
 				case !looksLike.MatchString(s) || slices.Contains(noCode, s):
-				case dir == "appliance/config" && !say.Known(s): // a key
+				case (dir == "appliance/config" || dir == "appliance/candidate") && !say.Known(s): // a key
 				case slices.Contains(timing, dir) && !timeCode.MatchString(s):
 				default:
 					add(dir, s)
@@ -268,7 +278,7 @@ func TestArguments(t *testing.T) {
 		{"note-time-set-by-hand", "-3s"}, {"note-time-slept", "4s"}, {"note-time-stepped", "3s"}, {"ntp-kiss", "RATE"}, {"ntp-nts", "x509: expired"}, {"ntp-unresolved", ""},
 		{"query-auth-good", "auth-nts"}, {"time-why-few", "1", "2"}, {"time-why-no-majority", "a", "b"}, {"time-why-panic", "-61.250"}, {"time-why-unusable", "a", "ntp-kiss", "DENY"},
 		{"locked-endpoint", "resident-db", "192.168.50.10:5432"}, {"order-fence-refused", "refused-in-phase"}, {"order-no-address", "no address"},
-		{"order-unanswered", "timeout"}, {"own-stall", "1.2s"}, {"path-carries", "alt", "main"},
+		{"order-unanswered", "timeout"}, {"own-stall", "1.2s"}, {"path-carries", "alt", "main"}, {"path-carries-class", "bulk", "alt", "main"}, {"path-mtu-found", "990", "14", "1.2s"},
 		{"phase-at-dc", "dc-open", "main"}, {"phase-fencing", "ordered-write", "sato", "fire"}, {"phase-local-read", "verdict.no-answer", "main", "alt"},
 		{"phase-local-read", "standby-not-ready", "main"}, {"phase-local-write", "hand-over-given-up"},
 		{"refused-busy", "saving", ""}, {"refused-busy", "write", "sato"}, {"refused-dc-unreachable"}, {"refused-dc-unusable", "verdict.boot"},

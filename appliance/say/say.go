@@ -25,7 +25,7 @@ import (
 type row [2]string
 
 func domains() []map[string]row {
-	return []map[string]row{advice, agent, boot, box, boxAlarms, config, console, control, databases, databaseHost, files, image, machine, ntp, orders, paths, probes, serial, server, steering, supervision, verdict}
+	return []map[string]row{access, advice, agent, boot, box, boxAlarms, candidate, config, console, control, databases, databaseHost, diagnostics, files, image, line, machine, network, ntp, orders, paths, pki, probes, revisions, serial, server, session, sharing, steering, supervision, tunnels, verdict, vpn}
 }
 
 // Languages are the values that lang takes.

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
+	"komainu/appliance/accounts"
 	"komainu/appliance/console"
 	"komainu/appliance/control"
 	"komainu/ntp/instant"
@@ -24,7 +25,7 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // patience is how long a test waits for what must come.
-const patience = 10 * time.Second
+const patience = 30 * time.Second
 
 // person sits at a terminal: a pseudo terminal whose other end is Main's.
 type person struct {
@@ -202,7 +203,8 @@ func (p *person) enter() {
 
 // withAdmin gives the box an administrator.
 func withAdmin(o *Options) {
-	if err := writeUsers(o.State, (&users{}).with(newAccount("admin", "admin", secret)).with(newAccount("ito", "viewer", secret))); err != nil {
+	book := accounts.Book{State: o.State}
+	if err := errors.Join(book.SetLocal("admin", control.Admin, accounts.Hash(secret)), book.SetLocal("ito", control.Viewer, accounts.Hash(secret))); err != nil {
 		panic(err)
 	}
 }

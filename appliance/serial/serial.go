@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"komainu/appliance/accounts"
 	"komainu/appliance/config"
 	"komainu/appliance/console"
 	"komainu/appliance/control"
@@ -57,11 +58,11 @@ type seat struct {
 	now     func() instant.Instant
 	wait    func(ctx context.Context, d time.Duration) bool // false: ctx ended
 	line    *line
-	disk    *disk
-	guard   guard
+	disk    *accounts.Disk
+	keeper  *accounts.Keeper
+	guard   *accounts.Guard
 	saved   settings
 	session *console.Session  // nil: nobody is logged in
-	memory  *users            // last read or made here
 	noNews  instant.Instant   // don't ask for alarms before
 	told    map[string]string // alarms: ID and subject → severity
 }
@@ -78,7 +79,7 @@ const settingsVersion = 1
 func Main(ctx context.Context, o Options) error { return newSeat(o).serve(ctx) }
 
 func (c *seat) serve(ctx context.Context) error {
-	if s, err := onDisk(c.disk, c.readSettings); err == nil { // else as from the factory: the search finds the speed
+	if s, err := accounts.OnDisk(c.disk, c.readSettings); err == nil { // else as from the factory: the search finds the speed
 		c.saved = settings{s.Speed, cmp.Or(s.Lang, c.saved.Lang)}
 	}
 	port, err := uart.Open(c.path, c.saved.Speed)
@@ -114,7 +115,8 @@ func newSeat(o Options) *seat {
 		path = filepath.Join("/dev", path)
 	}
 	o.TTY = strings.TrimPrefix(path, "/dev/")
-	c := &seat{Options: o, path: path, most: writeMost, now: clock.Now, wait: wait, disk: newDisk(), guard: guard{}, saved: settings{Speed: speedFirst}}
+	c := &seat{Options: o, path: path, most: writeMost, now: clock.Now, wait: wait, disk: accounts.NewDisk(), guard: &accounts.Guard{}, saved: settings{Speed: speedFirst}}
+	c.keeper = &accounts.Keeper{Book: accounts.Book{State: o.State, Users: accounts.Configured(o.Config)}, Disk: c.disk}
 	if o.TTY == "tty1" {
 		c.saved.Lang = "en" // the kernel's own screen has no Japanese letters
 	}
@@ -150,13 +152,15 @@ func (c *seat) readSettings() (settings, error) {
 // visit is one person: banner, login, session. Errors are the line's.
 func (c *seat) visit(ctx context.Context) error {
 	screen := console.NewScreen(c.line, c.Idle)
-	site, box := c.site(ctx), c.box(ctx)
+	site, charset := c.site(ctx)
+	screen.Charset(charset)
+	box := c.box(ctx)
 	for _, lang := range c.langs() {
 		if _, err := fmt.Fprint(screen, "\n"+console.Banner(lang, site, box)); err != nil {
 			return err
 		}
 	}
-	var who *account
+	var who *accounts.Account
 	for who == nil {
 		var again bool
 		var err error
@@ -165,19 +169,31 @@ func (c *seat) visit(ctx context.Context) error {
 		}
 	}
 	s := &console.Session{
-		Console: console.Console{Run: c.Run, Lang: c.lang(), User: who.Name},
-		Screen:  screen, Role: roleOf(who.Role), Prompt: site,
-		Refused: func(words string) {
-			c.audit(screen, entry{User: who.Name, What: "command", Result: "refused", Detail: words})
+		Console: console.Console{Run: c.Run, Lang: c.lang(), User: who.Name, State: c.State},
+		Screen:  screen, Role: who.Role, Prompt: site,
+		Speed: func(baud int) error {
+			c.line.search = uart.Search{Speed: baud}
+			return c.line.port.Raw(baud)
+		},
+		Audit: func(path, line string, result console.Result) {
+			c.audit(screen, accounts.Entry{User: who.Name, Operation: path, Words: line, Result: string(result)})
 		},
 	}
-	s.Commands = append(append(s.Commands, c.Commands...), c.words(s, who.Name)...)
+	leave, err := accounts.Enter(c.Run, accounts.Present{User: who.Name, Role: who.Role.String(), Terminal: c.TTY, Since: time.Now()})
+	if err == nil { // else `show users` doesn't know; nothing stops for it
+		defer func() { _ = leave() }() // in a folder that a boot empties
+	}
+	s.Commands = append(append(s.Commands, c.Commands...), c.words(s)...)
+	// Where nothing is kept, whoever comes has a disk to look after, not questions to answer.
+	if who.Role == control.Admin && box != nil && !box.Rescue && box.Data != "none" && console.Unconfigured(ctx, control.Client{Socket: filepath.Join(c.Run, "pid1.sock")}) {
+		s.Start = "setup"
+	}
 	c.told = map[string]string{}
 	s.News = func(ctx context.Context) []string { return c.news(ctx, s.Lang) }
 	c.keep(settings{c.line.search.Speed, c.saved.Lang}) // somebody could read and type at this speed
 	c.session = s
 	defer func() { c.session = nil }()
-	err := s.Loop(ctx)
+	err = s.Loop(ctx)
 	if s.Lang != c.lang() {
 		c.keep(settings{c.line.search.Speed, s.Lang})
 	}
@@ -185,7 +201,7 @@ func (c *seat) visit(ctx context.Context) error {
 	if errors.Is(err, console.ErrIdle) {
 		end = "idle"
 	}
-	c.audit(screen, entry{User: who.Name, What: "logout", Result: end})
+	c.audit(screen, accounts.Entry{User: who.Name, Operation: "logout", Result: end})
 	if err == nil || end == "idle" {
 		err = c.tell(screen, "serial-bye")
 	}
@@ -200,7 +216,7 @@ func (c *seat) keep(s settings) {
 	}
 	c.saved = s
 	path := c.settingsFile()
-	_ = c.disk.write(func() error {
+	_ = c.disk.Write(func() error {
 		if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 			return err
 		}
@@ -236,12 +252,13 @@ func (c *seat) say(code string, args ...string) string {
 	return strings.Join(all, "\n")
 }
 
-func (c *seat) site(ctx context.Context) string {
-	f, err := onDisk(c.disk, func() (*config.File, error) { return config.Load(c.Config) })
+// site is the name of the site and what its terminals are taken to show.
+func (c *seat) site(ctx context.Context) (name, charset string) {
+	f, err := accounts.OnDisk(c.disk, func() (*config.File, error) { return config.Load(c.Config) })
 	if err != nil || ctx.Err() != nil { // nothing to be told here: PID 1's faults and `show status` tell it
-		return "komainu"
+		return "komainu", "utf-8"
 	}
-	return f.Site.Name
+	return f.Site.Name, f.Console.Charset
 }
 
 // box is what PID 1 says; nil when it doesn't.
@@ -298,9 +315,9 @@ func (c *seat) changes(lang string, alarms []control.Alarm) []string {
 }
 
 // audit notes e; a note that can't be kept is said, and nothing stops for it.
-func (c *seat) audit(out io.Writer, e entry) {
-	e.Time, e.TTY = time.Now(), c.TTY
-	if err := c.disk.write(func() error { return writeAudit(c.State, e) }); err != nil {
+func (c *seat) audit(out io.Writer, e accounts.Entry) {
+	e.Time, e.Terminal = time.Now(), c.TTY
+	if err := c.disk.Write(func() error { return accounts.Log{State: c.State}.Note(e) }); err != nil {
 		fmt.Fprintln(out, c.say("serial-no-audit", err.Error()))
 	}
 }

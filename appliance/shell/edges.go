@@ -20,6 +20,18 @@ func (s *Shell) openEdges(ctx context.Context, g *errgroup.Group, socket net.Lis
 			return s.Status(ctx)
 		}},
 		{Pattern: "POST /v1/orders", Role: control.Operator, Handle: s.takeOrder},
+		{Pattern: "POST " + control.ReloadPath, Role: control.Admin, Handle: s.takeReload},
+		{Pattern: "POST " + control.KeysPath, Role: control.Admin, Handle: s.takeKeys},
+		{Pattern: "GET " + control.NetworkPath, Role: control.Viewer, Handle: func(ctx context.Context, _ *control.Request) (any, error) {
+			return s.Network(ctx)
+		}},
+		{Pattern: "GET " + control.VPNPath, Role: control.Viewer, Handle: func(ctx context.Context, _ *control.Request) (any, error) {
+			return s.VPN(ctx)
+		}},
+		{Pattern: "GET " + control.QoSPath, Role: control.Viewer, Handle: func(ctx context.Context, _ *control.Request) (any, error) {
+			return s.QoS(ctx)
+		}},
+		{Pattern: "GET " + control.AccessPath, Role: control.Viewer, Handle: s.refusals.last},
 		{Pattern: "GET /v1/events", Role: control.Viewer, Stream: s.stream},
 	}}
 	g.Go(func() error { return srv.Serve(ctx, socket) })

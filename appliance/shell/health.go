@@ -3,7 +3,6 @@ package shell
 import (
 	"context"
 	"fmt"
-	"net"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -11,7 +10,20 @@ import (
 
 	"komainu/appliance/agent"
 	"komainu/appliance/health"
+	"komainu/drivers/listen"
 )
+
+// scrapeWithin bounds how long a scrape waits for the agent's loop, or charon.
+const scrapeWithin = 3 * time.Second
+
+// scraped is a question to the agent for a scrape.
+func scraped[T any](ctx context.Context, ask func(context.Context) (T, error)) func() (T, error) {
+	return func() (T, error) {
+		ctx, cancel := context.WithTimeout(ctx, scrapeWithin)
+		defer cancel()
+		return ask(ctx)
+	}
+}
 
 // openHealth starts what monitoring and systemd see.
 func (s *Shell) openHealth(ctx context.Context, g *errgroup.Group) error {
@@ -19,8 +31,9 @@ func (s *Shell) openHealth(ctx context.Context, g *errgroup.Group) error {
 	if s.time != nil {
 		more = append(more, health.TimeMetrics(s.cfg.Spec.Site, s.time.now))
 	}
+	more = append(more, health.QoSMetrics(s.cfg.Spec.Site, scraped(ctx, s.QoS)), health.VPNMetrics(s.cfg.Spec.Site, scraped(ctx, s.VPN)))
 	for _, addr := range s.cfg.Health {
-		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+		ln, err := listen.TCP(ctx, addr)
 		if err != nil {
 			return fmt.Errorf("health: %w", err)
 		}

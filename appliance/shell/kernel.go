@@ -5,30 +5,34 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"komainu/appliance/agent"
-	"komainu/drivers/announce"
+	"komainu/drivers/clock"
 	"komainu/drivers/conntrack"
 	"komainu/drivers/kick"
 	"komainu/drivers/nft"
 	"komainu/drivers/park"
 	"komainu/drivers/rtnl"
 	"komainu/drivers/sockdiag"
-	"komainu/netstack/plan"
-	"komainu/netstack/spec"
 	"komainu/netstack/steer"
 )
 
 // kernel is what the shell holds open of the kernel's networking.
 type kernel struct {
-	spec  agent.Spec
-	nft   *nft.Steering
-	ct    *conntrack.Conn
-	socks *sockdiag.Conn
-	park  *park.Park // town hall
-	rt    *rtnl.Conn
-	peers []netip.Addr // replication peers, let through to the raw local ports
+	spec   agent.Spec
+	nft    *nft.Steering
+	ct     *conntrack.Conn
+	socks  *sockdiag.Conn
+	park   *park.Park // town hall
+	rt     *rtnl.Conn
+	ground *grounding
+	queues *queueing
+	peers  []netip.Addr // replication peers, let through to the raw local ports
 }
 
 // parkDevice queues connections that wait in a hand-over.
@@ -41,6 +45,15 @@ func openKernel(s agent.Spec) (*kernel, error) {
 	}
 	var err, e error
 	if k.rt, e = rtnl.Open(); e != nil {
+		err = errors.Join(err, e)
+	}
+	k.ground = &grounding{rt: k.rt, addressed: s.Role != agent.TownHall, asking: newAsking()}
+	if s.Role != agent.DCDB {
+		if k.ground.filter, e = nft.OpenFilter(); e != nil {
+			err = errors.Join(err, e)
+		}
+	}
+	if k.queues, e = newQueueing(); e != nil {
 		err = errors.Join(err, e)
 	}
 	if k.nft, e = nft.Open(); e != nil {
@@ -68,6 +81,9 @@ func (k *kernel) close() error {
 	if k.rt != nil {
 		err = errors.Join(err, k.rt.Close())
 	}
+	if k.queues != nil {
+		err = errors.Join(err, k.queues.close())
+	}
 	if k.nft != nil {
 		err = errors.Join(err, k.nft.Close())
 	}
@@ -77,14 +93,18 @@ func (k *kernel) close() error {
 	if k.socks != nil {
 		err = errors.Join(err, k.socks.Close())
 	}
+	if k.ground != nil && k.ground.filter != nil {
+		err = errors.Join(err, k.ground.filter.Close())
+	}
 	if k.park != nil {
 		err = errors.Join(err, k.park.Close())
 	}
 	return err
 }
 
-// watch reports carrier changes and runs the parking queue until ctx ends.
-func (k *kernel) watch(ctx context.Context, event func(context.Context, agent.Event)) error {
+// watch reports carrier changes and drift, calls linked when a link may be
+// another one, and runs the parking queue, until ctx ends.
+func (k *kernel) watch(ctx context.Context, event func(context.Context, agent.Event), linked func()) error {
 	parked := make(chan error, 1)
 	go func() {
 		if k.park == nil {
@@ -93,8 +113,74 @@ func (k *kernel) watch(ctx context.Context, event func(context.Context, agent.Ev
 		}
 		parked <- k.park.Run(ctx)
 	}()
-	err := rtnl.Watch(ctx, func(l rtnl.Link) { event(ctx, agent.Carrier{Link: l.Name, Up: l.Up && l.Carrier}) })
-	return errors.Join(err, <-parked)
+	drift := make(chan error, 1)
+	go func() { drift <- k.drift(ctx, event) }()
+	asked := make(chan struct{})
+	go func() {
+		k.ground.ask(ctx, event)
+		close(asked)
+	}()
+	known := map[string]bool{}
+	err := rtnl.Watch(ctx, func(l rtnl.Link) {
+		if !known[l.Name] { // a port may have come; the old names are as good where that can't be seen
+			known[l.Name] = true
+			if _, err := os.Stat(filepath.Join("/sys/class/net", l.Name, "device")); err == nil {
+				_ = k.ground.look()
+			}
+		}
+		if !l.Up && !l.Carrier { // it may be gone, and another one by this name come
+			delete(known, l.Name)
+		}
+		if l.Up && l.Carrier {
+			k.ground.asking.carrier(clock.Now(), l.Name)
+		}
+		for _, name := range k.ground.configured(l.Name) {
+			event(ctx, agent.Carrier{Link: name, Up: l.Up && l.Carrier})
+		}
+		linked()
+	})
+	<-asked
+	return errors.Join(err, <-parked, <-drift)
+}
+
+// settle is how long after a change it is told: changes come in swarms.
+const settle = 100 * time.Millisecond
+
+// drift tells that the network may have changed.
+func (k *kernel) drift(ctx context.Context, event func(context.Context, agent.Event)) error {
+	changed := make(chan struct{}, 1)
+	tell := func() {
+		select {
+		case changed <- struct{}{}:
+		default: // it is to be told already
+		}
+	}
+	watched := make(chan error, 1)
+	go func() {
+		g, ctx := errgroup.WithContext(ctx)
+		g.Go(func() error { return rtnl.Changes(ctx, func(rtnl.What) { tell() }) })
+		if k.ground.filter != nil {
+			g.Go(func() error { return k.ground.filter.Watch(ctx, tell) })
+		}
+		watched <- g.Wait()
+	}()
+	for {
+		select {
+		case <-changed:
+		case err := <-watched:
+			return err
+		}
+		select {
+		case <-time.After(settle):
+		case <-ctx.Done():
+			return <-watched
+		}
+		select { // what came meanwhile is told with it
+		case <-changed:
+		default:
+		}
+		event(ctx, agent.Drifted{})
+	}
 }
 
 // openGates are the gates that the kernel holds open.
@@ -188,40 +274,4 @@ func (k *kernel) gate(ctx context.Context, w agent.SetGate) error {
 		case <-time.After(time.Millisecond):
 		}
 	}
-}
-
-// routes makes our routes so, moving a prefix in one message.
-func (k *kernel) routes(want []spec.Route) error {
-	have, err := k.rt.Observe()
-	if err != nil {
-		return err
-	}
-	return k.rt.Apply(plan.Diff(plan.Net{Routes: have.Routes}, plan.Net{Routes: want}, nil))
-}
-
-// own adds the addresses that are missing.
-func (k *kernel) own(want []spec.Address) error {
-	have, err := k.rt.Observe()
-	if err != nil {
-		return err
-	}
-	return k.rt.Apply(plan.Diff(plan.Net{Addresses: have.Addresses}, plan.Net{Addresses: want}, nil))
-}
-
-// addresses adds the stable addresses that are missing and tells the
-// neighbours about all of them.
-func (k *kernel) addresses(want []spec.Address) error {
-	if err := k.own(want); err != nil {
-		return err
-	}
-	byLink := map[string][]netip.Addr{}
-	for _, a := range want {
-		byLink[a.Link] = append(byLink[a.Link], a.Prefix.Addr())
-	}
-	for link, addrs := range byLink {
-		if err := announce.Announce(link, addrs); err != nil {
-			return err
-		}
-	}
-	return nil
 }

@@ -6,19 +6,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
 
 	"komainu/appliance/agent"
+	"komainu/drivers/listen"
 	"komainu/drivers/orders"
 	"komainu/failover/machine"
 )
 
 // Orders is how this box asks others and is asked.
 type Orders struct {
-	Listen []string // "addr:port"; none: asks only
+	Listen []netip.AddrPort // none: asks only
 	TLS    *tls.Config
 	Peers  map[string]string // site name → "addr:port"
 }
@@ -43,7 +44,7 @@ func (s *Shell) openOrders(ctx context.Context, g *errgroup.Group) error {
 		return s.orders.client.Close()
 	})
 	for _, addr := range o.Listen {
-		ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", addr)
+		ln, err := listen.TCP(ctx, addr)
 		if err != nil {
 			return fmt.Errorf("orders: %w", err)
 		}

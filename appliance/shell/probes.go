@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"net"
 	"net/netip"
 	"time"
 
 	"komainu/appliance/agent"
 	"komainu/appliance/say"
+	"komainu/drivers/listen"
 	"komainu/drivers/refuse"
 )
 
@@ -57,7 +57,7 @@ type Refusal struct {
 
 // refuse answers whoever reaches a locked endpoint (AT-4).
 func (s *Shell) refuse(ctx context.Context, r Refusal) error {
-	ln, err := (&net.ListenConfig{}).Listen(ctx, "tcp", r.Listen.String())
+	ln, err := listen.TCP(ctx, r.Listen)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"sync"
 	"time"
@@ -25,24 +26,31 @@ import (
 	"komainu/drivers/postgres"
 	"komainu/drivers/probe"
 	"komainu/drivers/units"
-	"komainu/failover/detect"
-	"komainu/netstack/spec"
+	"komainu/drivers/vici"
 	"komainu/ntp/instant"
 )
 
 // Config is what a box is wired with.
 type Config struct {
 	Spec      agent.Spec
-	State     string         // directory of durable state
-	Run       string         // directory of sockets; empty after a boot
-	Addresses []spec.Address // of the box's own ports; added before anything listens on them
+	State     string // directory of durable state
+	Run       string // directory of sockets; empty after a boot
 	Beats     []beat.PathConfig
 	Orders    *Orders // nil: none
 	Databases []Database
 	Probes    []Probe
 	Refusals  []Refusal
-	Health    []string // listen addresses
-	Time      bool     // a time daemon belongs to this box
+	Health    []netip.AddrPort          // listen addresses
+	Time      bool                      // a time daemon belongs to this box
+	Lacking   []string                  // names of secrets that aren't there, so that the network alone is kept
+	Digest    string                    // SHA-256 of the configuration, hexadecimal
+	Reload    func() (Reloading, error) // reads the configuration again
+	// Keys are what a tunnel of the configuration (also of the one that Reload read
+	// last) proves itself with, read anew each time.
+	Keys func(tunnel string) (vici.Keys, error)
+	// Certificates are those of all tunnels and of orders, read anew each time;
+	// with an error those that can be used.
+	Certificates func() ([]agent.Certificate, error)
 }
 
 // Database is one PostgreSQL cluster of this box.
@@ -74,11 +82,15 @@ type Shell struct {
 	asks   chan func(instant.Instant)
 	boot   uint64
 
-	beats    map[string]*beat.Socket
+	beats    *beats
+	carried  *pathprobes
 	kernel   *kernel
 	servers  map[string]*server
 	probes   map[string]Probe
 	orders   *ordering
+	reloads  reloads
+	refusals refusals
+	drifts   drifts
 	journal  *journal
 	inFlight sync.Map // action id → context.CancelFunc
 	work     sync.WaitGroup
@@ -86,16 +98,21 @@ type Shell struct {
 	returns  returning
 	time     *timekeeping // nil: there is no time daemon
 	box      *boxkeeping
+	tunnels  *tunneling
 }
 
 // New makes a shell; nothing is touched before Run.
 func New(cfg Config) *Shell {
+	if cfg.Certificates == nil {
+		cfg.Certificates = func() ([]agent.Certificate, error) { return nil, nil }
+	}
 	s := &Shell{cfg: cfg, agent: agent.New(cfg.Spec), events: make(chan agent.Event, 1024), asks: make(chan func(instant.Instant)),
-		beats: map[string]*beat.Socket{}, servers: map[string]*server{}, probes: map[string]Probe{}, box: newBoxkeeping(cfg.Run, cfg.State)}
+		beats: newBeats(), carried: newPathprobes(), refusals: refusals{path: filepath.Join(cfg.State, "log", "access.ndjson")}, reloads: reloads{waiting: map[uint64]chan agent.Reloaded{}, digest: cfg.Digest}, servers: map[string]*server{}, probes: map[string]Probe{}, box: newBoxkeeping(cfg.Run, cfg.State)}
 	sup := units.Client{Socket: filepath.Join(cfg.Run, "pid1.sock")}
 	for _, d := range cfg.Databases {
 		s.servers[d.Name] = newServer(d, launcher{sup})
 	}
+	s.tunnels = newTunneling(cfg, sup)
 	for _, p := range cfg.Probes {
 		s.probes[p.Service] = p
 	}
@@ -162,19 +179,26 @@ func (s *Shell) Run(ctx context.Context) (err error) {
 
 // open starts everything that reports events.
 func (s *Shell) open(ctx context.Context, g *errgroup.Group, socket net.Listener) error {
-	if err := s.kernel.own(s.cfg.Addresses); err != nil {
-		return fmt.Errorf("addresses of the box: %w", err)
-	}
+	// Sockets want their links and addresses. What can't be made so is tried
+	// again, and told, by the agent.
+	s.kernel.ground.set(ctx, agent.SetNetwork{Ground: s.cfg.Spec.Ground.All()})
 	for _, c := range s.cfg.Beats {
-		sock, err := beat.Open(c)
-		if err != nil {
-			return err
+		g.Go(func() error { return s.beats.run(ctx, c, s) })
+	}
+	for _, p := range s.cfg.Spec.Paths {
+		if c, ok := s.cfg.beat(p.Name); ok && p.Tunnel {
+			g.Go(func() error { return s.carried.run(ctx, c, s) })
 		}
-		s.beats[c.Name] = sock
-		g.Go(func() error { return s.listen(ctx, c.Name, sock) })
 	}
 	g.Go(func() error { return s.journal.run(ctx) })
-	g.Go(func() error { return s.kernel.watch(ctx, s.event) })
+	g.Go(func() error { return s.kernel.watch(ctx, s.event, s.beats.look) })
+	if s.kernel.ground.filter != nil {
+		g.Go(func() error { return s.refusals.run(ctx) })
+	}
+	if s.cfg.Keys != nil {
+		g.Go(func() error { return s.tunnels.run(ctx, s.event) })
+	}
+	g.Go(func() error { return s.watchCertificates(ctx) })
 	s.box.note = s.journal.write
 	g.Go(func() error { return s.box.watch(ctx) })
 	if s.time != nil {
@@ -210,7 +234,8 @@ func (s *Shell) loop(ctx, drivers context.Context, started agent.Started) error 
 	if err != nil {
 		return err
 	}
-	defer timer.Close() // nothing depends on it any more
+	defer timer.Close()                  // nothing depends on it any more
+	started.Wall = time.Now().UnixNano() // the network took its time meanwhile
 	s.step(drivers, started)
 	for {
 		if err := timer.Reset(s.agent.Next()); err != nil {
@@ -263,12 +288,20 @@ func (s *Shell) ask(ctx context.Context, f func(now instant.Instant)) bool {
 func (s *Shell) execute(ctx context.Context, a agent.Action) {
 	switch w := a.Do.(type) {
 	case agent.SendBeat:
-		if sock := s.beats[w.Path]; sock != nil {
-			_ = sock.Send(w.Message) // counted by the socket; silence is the message
-		}
+		s.beats.send(w)
+		return
+	case agent.SendProbe:
+		s.carried.probe(ctx, w, s)
+		return
+	case agent.TellFound:
+		s.carried.tell(w)
+		return
+	case agent.SendTrain:
+		s.carried.train(w)
 		return
 	case agent.Note:
 		s.status.note(w)
+		s.drifts.note(w)
 		if r := s.returns.take(w); r != nil {
 			s.keepRecord(*r)
 		}
@@ -276,6 +309,9 @@ func (s *Shell) execute(ctx context.Context, a agent.Action) {
 		return
 	case agent.Alarm: // the set of them stands in the agent's picture
 		s.journal.write(alarmNote(w))
+		return
+	case agent.Reloaded:
+		s.reloads.answer(w)
 		return
 	case agent.Answer:
 		s.orders.answer(w.Reply)
@@ -312,10 +348,12 @@ func (s *Shell) run(ctx context.Context, a agent.Action) agent.Done {
 		return s.kernel.retire(ctx, w)
 	case agent.Prove:
 		return s.prove(ctx, w.Service)
+	case agent.SetNetwork:
+		return s.kernel.ground.set(ctx, w)
 	case agent.SetRoutes:
-		return result(ctx, s.kernel.routes(w.Routes), "routes-failed")
+		return result(ctx, s.kernel.ground.setRoutes(w.Routes), "routes-failed")
 	case agent.SetAddresses:
-		return result(ctx, s.kernel.addresses(w.Addresses), "addresses-failed")
+		return result(ctx, s.kernel.ground.setAddresses(w.Addresses), "addresses-failed")
 	case agent.SetGate:
 		if w.Gate.Open {
 			if err := s.authorised(w.Gate.Name, a.Term); err != nil {
@@ -325,6 +363,14 @@ func (s *Shell) run(ctx context.Context, a agent.Action) agent.Done {
 		return result(ctx, s.kernel.gate(ctx, w), "gate-failed")
 	case agent.Server:
 		return s.serve(ctx, a, w)
+	case agent.SetQueues:
+		return s.kernel.queues.set(ctx, w, s.kernel.ground.link)
+	case agent.SetTunnels:
+		return s.tunnels.set(ctx, w)
+	case agent.RenewTunnel:
+		return s.tunnels.renew(ctx, w.Name)
+	case agent.RestartDaemon:
+		return s.tunnels.restart(ctx)
 	case agent.SendOrder:
 		return s.sendOrder(ctx, w)
 	}
@@ -345,13 +391,6 @@ func result(ctx context.Context, err error, code string) agent.Done {
 
 func failed(code string, err error) agent.Done {
 	return agent.Done{Outcome: agent.Failed, Code: code, Args: []string{err.Error()}}
-}
-
-func (s *Shell) listen(ctx context.Context, path string, sock *beat.Socket) error {
-	defer sock.Close() // Run has ended
-	return sock.Run(ctx, func(_ instant.Instant, m detect.Message) {
-		s.event(ctx, agent.Beat{Path: path, Message: &m})
-	})
 }
 
 func randomBoot() uint64 {

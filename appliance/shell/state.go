@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"time"
 
 	"komainu/appliance/agent"
 	"komainu/drivers/files"
@@ -41,7 +40,7 @@ func (s *Shell) saveDatabase(r machine.DCRecord) error {
 // guessing a term could make a second primary.
 func (s *Shell) load() (agent.Started, error) {
 	s.boot = randomBoot()
-	st := agent.Started{Boot: s.boot, Wall: time.Now().UnixNano()}
+	st := agent.Started{Boot: s.boot}
 	for _, d := range []string{"groups", "databases", "returns"} {
 		if err := os.MkdirAll(filepath.Join(s.cfg.State, d), 0o700); err != nil {
 			return st, fmt.Errorf("state directory: %w", err)

@@ -91,8 +91,11 @@ func (s *Shell) snapshot(v agent.View) control.Status {
 		Verdict: control.Verdict{Usable: true, Place: "none", Reason: "verdict.usable"},
 		Paths:   []control.Path{}, Groups: []control.Group{}, Services: []control.Service{}, Databases: []control.Database{}, Alarms: []control.Alarm{}}
 	for _, p := range v.Paths {
-		st.Paths = append(st.Paths, control.Path{Name: p.Name, Peer: p.Peer, State: p.State.String(), RTTMs: float64(p.RTT) / 1e6, Loss: p.Loss,
+		st.Paths = append(st.Paths, control.Path{Name: p.Name, Peer: p.Peer, State: p.State.String(), RTTMs: float64(p.RTT) / 1e6, JitterMs: float64(p.Jitter) / 1e6, Loss: p.Loss, Width: width(p.Width),
 			SinceS: sec(p.Since, v.Now), Interface: p.Link, Carrier: p.Carrier, Carries: p.Carries, Refused: s.refused(p.Name)})
+	}
+	if len(s.cfg.Lacking) > 0 {
+		st.Verdict = control.Verdict{Place: "own-box", Reason: "secrets-missing", Args: []string{strings.Join(s.cfg.Lacking, ", ")}, SinceS: st.UptimeS}
 	}
 	for i, g := range v.Groups {
 		if i == 0 || !g.Verdict.Usable {
@@ -126,13 +129,17 @@ func (s *Shell) snapshot(v agent.View) control.Status {
 	return st
 }
 
+// width is what is known of how much a path carries; nil: nothing.
+func width(c agent.CarriesView) *control.Width {
+	if c == (agent.CarriesView{}) {
+		return nil
+	}
+	return &control.Width{Out: c.Out, In: c.In, Used: c.Used, Fixed: c.Fixed, BitPerS: c.Capacity}
+}
+
 // refused counts what came on a path's socket and was no heartbeat of the peer.
 func (s *Shell) refused(path string) uint64 {
-	sock := s.beats[path]
-	if sock == nil {
-		return 0
-	}
-	st := sock.Stats()
+	st := s.beats.stats(path)
 	return st.Forged + st.Malformed + st.WrongSource
 }
 

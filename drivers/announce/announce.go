@@ -1,7 +1,8 @@
 // Package announce tells the neighbours on a link where addresses live now:
 // gratuitous ARP (RFC 5227, 3: an ARP request in which sender and target are
 // the announced address) and unsolicited neighbour advertisements with the
-// override flag (RFC 4861, 7.2.6).
+// override flag (RFC 4861, 7.2.6). Before an IPv4 address is used, Probe finds
+// out whether somebody else has it.
 package announce
 
 import (
@@ -15,30 +16,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Announce sends one announcement for each address, from the link's own MAC
-// address, in the network namespace of the calling thread. Needs CAP_NET_RAW.
-// A link without a 6-byte MAC address (tun, loopback) is an error.
-func Announce(link string, addrs []netip.Addr) error {
-	ifi, err := net.InterfaceByName(link)
-	if err != nil {
-		return fmt.Errorf("announce on link %s: %w", link, err)
+// Announce sends one announcement for each address, by links, from the link's own
+// MAC address, in the network namespace of the calling thread. Links that aren't
+// there, aren't Ethernet or have no carrier are left out: there is nobody to tell.
+// Needs CAP_NET_RAW.
+func Announce(byLink map[string][]netip.Addr) error {
+	if len(byLink) == 0 {
+		return nil
 	}
-	if len(ifi.HardwareAddr) != 6 {
-		return fmt.Errorf("announce on link %s: it has no Ethernet address", link)
-	}
+	// One socket for all: to close it waits for all processors (packet(7) in the
+	// kernel: synchronize_net), 13 ms and more.
 	fd, err := unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("announce on link %s: open a packet socket: %w", link, err)
+		return fmt.Errorf("announce addresses: open a packet socket: %w", err)
 	}
 	defer unix.Close(fd)
 	var errs []error
-	for _, a := range addrs {
-		frame, err := frame(ifi.HardwareAddr, a.Unmap())
-		if err == nil {
-			err = unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: ifi.Index})
+	for link, addrs := range byLink {
+		ifi, err := ethernet(link)
+		switch {
+		case errors.Is(err, errNotEthernet) || errors.Is(err, unix.ENODEV):
+			continue
+		case err != nil:
+			errs = append(errs, fmt.Errorf("announce on %w", err))
+			continue
 		}
-		if err != nil {
-			errs = append(errs, fmt.Errorf("announce %s on link %s: %w", a, link, err))
+		for _, a := range addrs {
+			frame, err := frame(ifi.HardwareAddr, a.Unmap())
+			if err == nil {
+				err = sent(unix.Sendto(fd, frame, 0, &unix.SockaddrLinklayer{Ifindex: ifi.Index}))
+			}
+			if err != nil && !errors.Is(err, ErrNoCarrier) {
+				errs = append(errs, fmt.Errorf("announce %s on link %s: %w", a, link, err))
+			}
 		}
 	}
 	return errors.Join(errs...)
@@ -46,13 +56,7 @@ func Announce(link string, addrs []netip.Addr) error {
 
 func frame(mac net.HardwareAddr, a netip.Addr) ([]byte, error) {
 	if a.Is4() {
-		return serialize(
-			&layers.Ethernet{SrcMAC: mac, DstMAC: layers.EthernetBroadcast, EthernetType: layers.EthernetTypeARP},
-			&layers.ARP{
-				AddrType: layers.LinkTypeEthernet, Protocol: layers.EthernetTypeIPv4, HwAddressSize: 6, ProtAddressSize: 4,
-				Operation: layers.ARPRequest, SourceHwAddress: mac, SourceProtAddress: a.AsSlice(),
-				DstHwAddress: make([]byte, 6), DstProtAddress: a.AsSlice(),
-			})
+		return arp(mac, a, a)
 	}
 	ip := &layers.IPv6{
 		Version: 6, HopLimit: 255, NextHeader: layers.IPProtocolICMPv6,

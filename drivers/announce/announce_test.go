@@ -19,10 +19,10 @@ func TestNeighboursLearnTheNewPlace(t *testing.T) {
 		netnstest.IP(t, town.Client, "neigh replace "+a.String()+" lladdr "+wrong+" dev lan nud stale")
 	}
 	netnstest.Do(t, town.Box, func() error {
-		return announce.Announce("lan", []netip.Addr{netnstest.Stable[0], netnstest.Stable[1]})
+		return announce.Announce(map[string][]netip.Addr{"lan": netnstest.Stable[:], "lo": netnstest.Stable[:], "none": netnstest.Stable[:]})
 	})
 	for _, a := range netnstest.Stable {
-		for end := time.Now().Add(2 * time.Second); ; {
+		for end := time.Now().Add(netnstest.Patience); ; {
 			if !strings.Contains(netnstest.Run(t, town.Client, "ip", "neigh", "show", a.String()), wrong) {
 				break
 			}
@@ -32,10 +32,4 @@ func TestNeighboursLearnTheNewPlace(t *testing.T) {
 			}
 		}
 	}
-	netnstest.Do(t, town.Box, func() error {
-		if err := announce.Announce("lo", nil); err == nil {
-			t.Error("announced on the loopback, want an error")
-		}
-		return nil
-	})
 }

@@ -87,6 +87,7 @@ type Evidence struct {
 	Contact   bool            // a path was up since then
 	StalledAt instant.Instant // end of the last stall of this process or box; 0: none
 	LANDown   bool            // the clients' port has no carrier
+	LANBackAt instant.Instant // when its carrier came back last; 0: it was never gone
 	Paths     []PathEvidence
 	Services  []ServiceEvidence  // those that are probed
 	Databases []DatabaseEvidence // every database of the group
@@ -97,6 +98,7 @@ type JudgeConfig struct {
 	BootGrace  time.Duration // after a start, in which silence means nothing
 	HostSilent time.Duration // age from which a database host's report is none; three of its intervals, 1 s
 	Settle     time.Duration // after a stall of our own, in which the peers may still take us for dead; three detection times
+	LANSettle  time.Duration // after our LAN came back: lines on the same bond or switch come later (LACP, spanning tree); 5 s and more
 }
 
 // Verdict says whether the group's clients can use the data centre. Neither
@@ -116,7 +118,7 @@ func (c JudgeConfig) Judge(e Evidence) Verdict {
 	switch {
 	case stalled:
 		return Verdict{Usable: v.Usable, Place: OwnBox, Reason: ReasonOwnBoxStalled}
-	case e.LANDown:
+	case e.LANDown, e.LANBackAt != 0 && e.Now.Sub(e.LANBackAt) < c.LANSettle:
 		return Verdict{Usable: v.Usable, Place: OwnLAN, Reason: ReasonOwnLAN}
 	}
 	return v

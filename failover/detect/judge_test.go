@@ -9,7 +9,7 @@ import (
 	"komainu/ntp/instant"
 )
 
-var judge = JudgeConfig{BootGrace: 2 * time.Second, HostSilent: time.Second, Settle: 1500 * time.Millisecond}
+var judge = JudgeConfig{BootGrace: 2 * time.Second, HostSilent: time.Second, Settle: 1500 * time.Millisecond, LANSettle: 5 * time.Second}
 
 // evidence builds one row's evidence from words, one minute after the start.
 //
@@ -54,6 +54,10 @@ func evidence(t *testing.T, paths, services, databases, flags string) Evidence {
 			e.StalledAt = now.Add(-2 * time.Second)
 		case "lan":
 			e.LANDown = true
+		case "lan-back":
+			e.LANBackAt = now.Add(-4 * time.Second)
+		case "lan-back-long-ago":
+			e.LANBackAt = now.Add(-5 * time.Second)
 		case "path-just-up":
 			for i := range e.Paths {
 				e.Paths[i].Since = now.Add(-500 * time.Millisecond)
@@ -127,6 +131,8 @@ func TestJudge(t *testing.T) {
 		{"uu", "+", "primary", "stalled", "usable own-box verdict.own-box-stalled"},
 		{"uu", "+", "stopped", "stalled", "unknown own-box verdict.own-box-stalled"},
 		{"dd", "-", "silent", "lan", "unknown own-lan verdict.own-lan"},
+		{"dd", "-", "silent", "lan-back", "unknown own-lan verdict.own-lan"},
+		{"dd", "+", "primary", "lan-back-long-ago", "unusable line verdict.no-answer p0 p1"},
 		{"uu", "-", "stopped", "lan", "unknown own-lan verdict.own-lan"},
 		{"uu", "+", "primary", "lan", "usable own-lan verdict.own-lan"},
 	} {

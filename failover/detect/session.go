@@ -62,6 +62,8 @@ type Session struct {
 	echoAt            instant.Instant
 
 	rtt  time.Duration
+	last time.Duration // round trip measured last
+	vary time.Duration
 	seen uint64 // one bit for each of the last lossKept sequence numbers, newest lowest: did it come
 	span int    // how many of those bits mean something
 }
@@ -196,11 +198,19 @@ func (s *Session) measure(sample time.Duration) {
 	if s.rtt == 0 {
 		s.rtt = sample
 	} else {
-		s.rtt += (sample - s.rtt) / 8 // the gain of RFC 6298
+		s.rtt += (sample - s.rtt) / 8                     // the gain of RFC 6298
+		s.vary += ((sample - s.last).Abs() - s.vary) / 16 // RFC 3550 section 6.4.1
 	}
+	s.last = sample
 }
 
+// count keeps the account of what came. A silence that was noticed is over with
+// the first message: what comes now says how the path is.
 func (s *Session) count(seq uint64) {
+	if s.expireAt == 0 {
+		s.seen, s.span = 1, 1
+		return
+	}
 	step := seq - s.heard
 	if step >= lossKept {
 		s.seen, s.span = 0, lossKept
@@ -299,8 +309,12 @@ func (s *Session) Since() instant.Instant { return s.since }
 // RTT is the smoothed round-trip time without the peer's waiting; 0 until measured.
 func (s *Session) RTT() time.Duration { return s.rtt }
 
+// Jitter is how much one round trip differs from the next, smoothed as in RFC
+// 3550; 0 until measured.
+func (s *Session) Jitter() time.Duration { return s.vary }
+
 // Loss is which part of the peer's last 64 messages didn't come, 0 to 1; late
-// ones count as lost. After a detection timeout it is 1.
+// ones count as lost. After a detection timeout it is 1, until a message comes.
 func (s *Session) Loss() float64 {
 	if s.span == 0 {
 		return 0

@@ -397,3 +397,21 @@ func TestSessionAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations a round", n)
 	}
 }
+
+// TestJitter: an even path has none, one that is now quick, now slow has what
+// neighbours differ by.
+func TestJitter(t *testing.T) {
+	s := NewSession(SessionConfig{Interval: 100 * ms, Mult: 5, Boot: 1}, 1)
+	for range 200 {
+		s.measure(20 * ms)
+	}
+	if s.Jitter() != 0 {
+		t.Errorf("an even path: %v", s.Jitter())
+	}
+	for i := range 200 {
+		s.measure(20*ms + time.Duration(i%2)*8*ms)
+	}
+	if j := s.Jitter(); j < 7*ms || j > 8*ms {
+		t.Errorf("8 ms from one to the next: %v", j)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"komainu/drivers/vici"
 	"komainu/images/layout"
 )
 
@@ -44,45 +45,9 @@ var static = []File{
 	text("etc/group", "root:x:0:\n"+
 		group(layout.PostgresUser, layout.PostgresID)+group(layout.CharonUser, layout.CharonID)+"nogroup:x:65534:\n"),
 	text("etc/profile", "export PATH=/usr/bin:/usr/sbin:/bbin:"+layout.Postgres+" HOME=/root LC_ALL=C.UTF-8\n"),
-	text("etc/strongswan.conf", strongswan),
+	text("etc/strongswan.conf", vici.Daemon(vici.Settings{Socket: "/run/charon.vici"})),
 	text("etc/swanctl/swanctl.conf", "# Connections are loaded over vici.\n"),
 }
-
-// strongswan lists the plugins that an IKEv2 gateway with certificates or shared
-// keys needs. openssl brings the ciphers; kdf is the PRF+ of IKEv2.
-const strongswan = `charon {
-	load = random nonce pem pkcs1 pkcs8 x509 pubkey revocation constraints openssl gcm kdf kernel-netlink socket-default vici updown counters
-	install_routes = no
-	install_virtual_ip = no
-	port = 500
-	port_nat_t = 4500
-	filelog {
-		stderr {
-			default = 1
-			asn = 0
-			enc = 0
-			job = 0
-			mgr = 0
-			net = 0
-			ike_name = yes
-			flush_line = yes
-		}
-	}
-	syslog {
-		daemon {
-			default = -1
-		}
-		auth {
-			default = -1
-		}
-	}
-	plugins {
-		vici {
-			socket = unix:///run/charon.vici
-		}
-	}
-}
-`
 
 func link(path, target string) File {
 	return File{Path: path, Mode: fs.ModeSymlink | 0o777, Link: target, Group: "system"}

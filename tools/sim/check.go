@@ -265,7 +265,7 @@ func (w *world) checkReads(n *node, g *group, e *steer.Entry) {
 		served = served && n.gate(db.name).lets()
 	}
 	r := c.rec
-	waits := (down || cut) && ready && g.policy.AutoDown && !r.Hold && !w.lanDown && (r.Phase <= machine.LocalRead) && !served
+	waits := (down || cut) && ready && g.policy.AutoDown && !r.Hold && !w.lanDown && w.now >= w.lanSettled && (r.Phase <= machine.LocalRead) && !served
 	before := c.unread
 	lasting(w, &c.unread, waits)
 	if before == 0 {
@@ -275,7 +275,7 @@ func (w *world) checkReads(n *node, g *group, e *steer.Entry) {
 	if c.unread == 0 {
 		return
 	}
-	detection := w.plan.interval * int64(w.plan.mult)
+	detection := w.plan.detection()
 	bound := 6*detection + 7*sec + w.plan.look
 	if c.severe && c.unread-n.stalledAt > 4*detection && w.now-n.bootedAt > 3*detection+5*sec+(w.now-c.unread) {
 		bound = detection*5/4 + w.plan.look + 500*ms

@@ -151,6 +151,8 @@ func (n *node) run(f *flight) {
 		})
 	case agent.Prove:
 		f.then(w.rng.Int64N(20*ms)+ms, func() { f.ok(nil) })
+	case agent.SetNetwork:
+		f.then(w.rng.Int64N(30*ms)+ms, func() { f.ok(agent.Applied{}) })
 	case agent.SetAddresses:
 		f.then(ms, func() { f.ok(nil) })
 	case agent.SetRoutes:

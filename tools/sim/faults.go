@@ -255,7 +255,7 @@ func (w *world) fault() {
 			w.lanDown = true
 			w.deliver(w.nodes[hall], agent.Carrier{Link: "office"})
 			w.after(d, func() {
-				w.lanDown = false
+				w.lanDown, w.lanSettled = false, w.now+max(3*w.plan.detection(), 5*sec)
 				w.deliver(w.nodes[hall], agent.Carrier{Link: "office", Up: true})
 			})
 			return

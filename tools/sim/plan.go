@@ -31,6 +31,9 @@ type plan struct {
 	heal, end int64
 }
 
+// detection is how long silence of a path may last until it is down.
+func (p *plan) detection() int64 { return p.interval * int64(p.mult) }
+
 func draw(r *rand.Rand) plan {
 	p := plan{
 		interval: (500 + r.Int64N(6)*100) * ms, mult: uint8(3 + r.IntN(3)),

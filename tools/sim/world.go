@@ -38,12 +38,15 @@ type world struct {
 	orders    []*placed
 	triggers  []trigger
 	lanDown   bool
-	bugs      bugs
-	checks    checks
-	story     story
-	steps     int
-	events    int
-	failure   string
+	// lanSettled is when the town hall's box trusts its LAN again after it came back
+	// (detect.JudgeConfig.LANSettle).
+	lanSettled int64
+	bugs       bugs
+	checks     checks
+	story      story
+	steps      int
+	events     int
+	failure    string
 }
 
 func newWorld(seed uint64) *world {

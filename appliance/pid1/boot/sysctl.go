@@ -13,7 +13,7 @@ import (
 // resets others. They are set before the ports get their drivers, so that a
 // port is born with them.
 var sysctls = []struct{ key, value, why string }{
-	{"net/ipv4/ip_forward", "1", "the box is a router"},
+	{"net/ipv4/ip_forward", "1", "the box is a router; every link is down until the agent has set the firewall"},
 	{"net/ipv6/conf/all/forwarding", "1", ""},
 	{"net/ipv6/conf/all/accept_ra", "0", "addresses and routes are the configuration's alone"},
 	{"net/ipv6/conf/default/accept_ra", "0", ""},
@@ -29,6 +29,14 @@ var sysctls = []struct{ key, value, why string }{
 	{"net/ipv4/conf/default/accept_source_route", "0", ""},
 	{"net/ipv4/conf/all/rp_filter", "2", "loose: with two lines and tunnels a reply may come in elsewhere"},
 	{"net/ipv4/conf/default/rp_filter", "2", ""},
+	{"net/ipv4/conf/all/arp_ignore", "1", "an address is answered for on its own link only"},
+	{"net/ipv4/conf/all/arp_announce", "2", ""},
+	{"net/ipv4/conf/all/promote_secondaries", "1", "taking one address away leaves the others of its network"},
+	{"net/ipv4/conf/default/promote_secondaries", "1", ""},
+	{"net/ipv4/ip_nonlocal_bind", "1", "daemons listen on addresses that are still in duplicate detection, or whose port is missing"},
+	{"net/ipv6/ip_nonlocal_bind", "1", ""},
+	{"net/ipv4/tcp_l3mdev_accept", "1", "listeners on addresses of the management network hear it"},
+	{"net/ipv4/udp_l3mdev_accept", "1", ""},
 	{"net/core/rmem_max", "8388608", "netlink answers about large maps"},
 	{"net/core/wmem_max", "8388608", "netlink batches of large maps"},
 	{"net/ipv4/tcp_rfc1337", "1", "a reset doesn't end TIME-WAIT: a service's address moves"},

@@ -1,0 +1,31 @@
+package say
+
+// pki: the certificate authority's command.
+var pki = map[string]row{
+	"pki-authority":     {"authority {0}, until {1}", "認証局 {0}（期限 {1}）"},
+	"pki-created":       {"The authority {0} is made. {1}/{2} goes onto all boxes (secret vpn-ca); {1}/{3} never leaves this machine: keep the folder on a stick in a safe, and a copy of it", "認証局 {0} を作成しました。{1}/{2} を全装置に配布してください（シークレット vpn-ca）。{1}/{3} は外へ出さず、フォルダーごと USB メモリーなどで金庫に保管し、複製も用意してください"},
+	"pki-csr":           {"this is no signing request (PKCS #10), or its signature is wrong: {0}", "署名要求（PKCS #10）ではないか、署名が正しくありません：{0}"},
+	"pki-csr-key":       {"the key in the signing request is too weak: make one on P-256 or more (P-384 is best), or RSA with 3072 bits", "署名要求の鍵が弱すぎます。P-256 以上（P-384 を推奨）または RSA 3072 ビット以上で作成してください"},
+	"pki-days":          {"{0} days: write 1 to {1}", "{0} 日：1～{1} で指定してください"},
+	"pki-exists":        {"{0} holds an authority or what is left of one ({1}): nothing is overwritten, name another folder with --dir", "{0} には認証局かその残り（{1}）があります。上書きはしません。--dir で別のフォルダーを指定してください"},
+	"pki-expired":       {"out of date", "期限切れ"},
+	"pki-file":          {"{0} doesn't hold what it should ({1} in PEM): restore it from the copy", "{0} の内容（PEM の {1}）が正しくありません。複製から復元してください"},
+	"pki-index":         {"{0} can't be read: restore it from the copy ({1})", "{0} を読み取れません。複製から復元してください（{1}）"},
+	"pki-issued":        {"The certificate of {0} is made, until {1}, serial {2}: {3} (secret vpn-cert)", "{0} の証明書を発行しました（期限 {1}、シリアル {2}）：{3}（シークレット vpn-cert）"},
+	"pki-issued-key":    {"Its key: {0} (secret vpn-key). Delete it here when it is on the box", "秘密鍵：{0}（シークレット vpn-key）。装置へ導入したら、ここからは削除してください"},
+	"pki-key-open":      {"others can read {0}: say chmod 600 {0}, and think about who could have", "{0} を他の利用者が読めます。chmod 600 {0} を実行し、漏えいがないか確認してください"},
+	"pki-key-other":     {"{0} isn't the key of {1}: restore both from the copy", "{0} は {1} の鍵ではありません。両方を複製から復元してください"},
+	"pki-list-made":     {"The list of revoked certificates is made: {0} (secret vpn-crl). Put it onto all boxes and say vpn reload there; make the next one before {1}", "失効リストを作成しました：{0}（シークレット vpn-crl）。全装置に導入し、vpn reload を実行してください。次回は {1} までに作成してください"},
+	"pki-name":          {"{0} is no name for an authority: write 1 to 64 printable characters", "{0} は認証局名に使えません。表示可能な 1～64 文字で指定してください"},
+	"pki-none":          {"there is no authority in {0}: make one (komainu pki create NAME --dir FOLDER), or name its folder with --dir", "{0} に認証局がありません。作成するか（komainu pki create 名前 --dir フォルダー）、--dir で指定してください"},
+	"pki-older":         {"{0} has older certificates that are still valid: {1}. Revoke them when the box uses the new one", "{0} には有効な旧証明書があります：{1}。新しいものに切り替えた後で失効させてください"},
+	"pki-outlives":      {"the authority ends on {0}, and the certificate would outlive it: write --days {1} or less, or make a new authority", "認証局の期限は {0} です。証明書がそれを超えます。--days {1} 以下にするか、認証局を作り直してください"},
+	"pki-revoked":       {"{0} with the serial {1} has been revoked on {2} already", "{0}（シリアル {1}）は {2} に失効済みです"},
+	"pki-several":       {"{0} stands for several: {1}. Write one serial, or --all for all of that name", "{0} に該当する証明書が複数あります：{1}。シリアルで指定するか、その名前のすべてなら --all を付けてください"},
+	"pki-site":          {"{0} is no name of a box: write it as in [site], such as hinata-cho (in --more also an address)", "{0} は装置名に使えません。[site] の name と同じ形（例 hinata-cho）で指定してください（--more ではアドレスも可）"},
+	"pki-state-revoked": {"revoked", "失効"},
+	"pki-taken-back":    {"{0} with the serial {1} is revoked", "{0}（シリアル {1}）を失効させました"},
+	"pki-unknown":       {"there is no valid certificate of the name {0}, nor one whose serial begins so: see komainu pki list", "{0} という名前の有効な証明書も、そのシリアルの証明書もありません。komainu pki list で確認してください"},
+	"pki-usage":         {"usage:\n  komainu pki create NAME [--days 3652] [--dir pki]\n  komainu pki issue SITE [--days 825] [--more NAME,ADDRESS] [--csr FILE] [--dir pki]\n  komainu pki revoke SITE|SERIAL [--all] [--days 30] [--dir pki]\n  komainu pki crl [--days 30] [--dir pki]\n  komainu pki list [--json] [--dir pki]", "使い方：\n  komainu pki create 名前 [--days 3652] [--dir pki]          認証局を作成\n  komainu pki issue 拠点 [--days 825] [--more 名前,アドレス] [--csr ファイル] [--dir pki]  発行\n  komainu pki revoke 拠点|シリアル [--all] [--days 30] [--dir pki]  失効\n  komainu pki crl [--days 30] [--dir pki]                   失効リストを作成\n  komainu pki list [--json] [--dir pki]                     一覧"},
+	"pki-valid":         {"valid", "有効"},
+}

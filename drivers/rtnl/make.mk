@@ -1,0 +1,3 @@
+VM_PACKAGES += \
+	./drivers/rtnl \
+
