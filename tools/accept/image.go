@@ -18,7 +18,7 @@ import (
 
 // imageBound: two starts of a machine in emulation, maybe the image's build
 // before them.
-const imageBound = 10 * time.Minute
+const imageBound = 20 * time.Minute
 
 // parts must be among what the image lists: the appliance and what it keeps running.
 var parts = []string{"komainu", "postgresql-15", "strongswan-charon", "linux-image"}

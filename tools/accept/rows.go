@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -137,49 +136,6 @@ func (r *run) lines(do func(l *lab.Line, d lab.Direction)) {
 		do(l, lab.HallToDC)
 		do(l, lab.DCToHall)
 	}
-}
-
-// alternativePath: the main line is cut under working clerks.
-func alternativePath(ctx context.Context, r *run) error {
-	from := time.Now()
-	r.StartClerks("")
-	if err := pause(ctx, time.Second); err != nil {
-		return err
-	}
-	r.Main.Cut(lab.HallToDC)
-	r.Main.Cut(lab.DCToHall)
-	if err := pause(ctx, 3*time.Second); err != nil {
-		return err
-	}
-	st, err := r.Status(ctx, r.Hall)
-	if err != nil {
-		return err
-	}
-	r.StopClerks("")
-	carrier := ""
-	for _, p := range st.Paths {
-		if p.Carries {
-			carrier = p.Name
-		}
-	}
-	lost, worked := 0, 0
-	var slowest time.Duration
-	for _, op := range r.Recorder.Ops() {
-		switch {
-		case op.Start.Before(from):
-		case !op.OK:
-			lost++
-		default:
-			worked++
-			slowest = max(slowest, op.End.Sub(op.Start))
-		}
-	}
-	ok := lost == 0 && worked > 0 && carrier == "alt" && st.Groups[0].Mode == "dc"
-	r.row("AT-174", "main line cut under three working clerks", fmt.Sprintf("%d sessions lost, %d operations, the slowest %s; %s carries, mode %s", lost, worked, short(slowest), carrier, st.Groups[0].Mode), ok)
-	if !ok {
-		return errors.New("sessions were lost, or the other path didn't carry")
-	}
-	return nil
 }
 
 func pause(ctx context.Context, d time.Duration) error {

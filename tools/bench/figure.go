@@ -93,6 +93,24 @@ func maxAtMost(limit float64) func(*Figure) bool {
 	return func(f *Figure) bool { return f.Ours.Max <= limit }
 }
 
+// ratioAtLeast holds when the median of the ratios of pairs, in the order of the
+// runs, is at least limit.
+func ratioAtLeast(system string, limit float64) func(*Figure) bool {
+	return func(f *Figure) bool {
+		theirs := f.peer(system)
+		var ratios Series
+		for i := range min(len(f.Ours.Values), len(theirs.Values)) {
+			ratios.add(f.Ours.Values[i] / theirs.Values[i])
+		}
+		f.note("ratio of pairs to %s: min %.3f, median %.3f, max %.3f (%d)", system, ratios.Min, ratios.Median, ratios.Max, ratios.N)
+		return ratios.N > 0 && ratios.Median >= limit
+	}
+}
+
+func between(least, most float64) func(*Figure) bool {
+	return func(f *Figure) bool { return f.Ours.Min >= least && f.Ours.Max <= most }
+}
+
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
 // table prints the figures for people.

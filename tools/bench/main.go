@@ -1,8 +1,9 @@
 // Command bench measures what a town hall feels when its data centre goes and
 // comes back, with real parts, beside the peers in the same run, what its time
-// server costs, and what its image weighs. It prints a table and writes
-// out/bench/failover.json, ntp.json and box.json. A missed goal is printed and is
-// no failure; a figure that could not be measured is. Start reading at parts.
+// server costs, what its image weighs, how it takes a change of its network, and
+// what its closed line carries. It prints a table and writes
+// out/bench/failover.json, ntp.json, box.json, net.json and line.json. A missed goal is printed and is no failure; a figure that could not be
+// measured is. Start reading at parts.
 package main
 
 import (
@@ -57,6 +58,10 @@ var parts = []part{
 	{"image", (*bench).image, "box.json"},
 	{"broken", (*bench).broken, "box.json"},
 	{"kills", (*bench).kills, "box.json"},
+	{"net", (*bench).net, "net.json"},
+	{"console", (*bench).console, "net.json"},
+	{"line", (*bench).line, "line.json"},
+	{"halls", (*bench).halls, "line.json"},
 }
 
 func main() {

@@ -62,7 +62,7 @@ func TestDoReturnsWhatStandsBetweenPrompts(t *testing.T) {
 			say(t, machine, "x> ")
 		}
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := c.Login(ctx, "root", "secret"); err != nil {
 		t.Fatal(err)

@@ -13,11 +13,20 @@ import (
 	"komainu/drivers/netns"
 )
 
-// Port connects a host to a LAN.
+// Port connects a host to a LAN. One to a trunk is bare: what the host makes of
+// it, and that it goes up, is the work of its daemons.
 type Port struct {
 	Link      string // name of the link in the host
 	LAN       *LAN
 	Addresses []netip.Prefix
+}
+
+// peer is the name of the cable's other end.
+func (p Port) peer(h *Host) string {
+	if p.LAN.trunk {
+		return h.Name + "-" + p.Link
+	}
+	return h.Name
 }
 
 // Route is a static route that a host has from its boot.
@@ -139,7 +148,7 @@ func (h *Host) PowerOff(ctx context.Context) error {
 		e.detach()
 	}
 	for _, p := range h.wiring.Ports {
-		errs = append(errs, configure(p.LAN.ns, func(k kernel) error { return k.unplug(h.Name) }))
+		errs = append(errs, configure(p.LAN.ns, func(k kernel) error { return k.unplug(p.peer(h)) }))
 	}
 	errs = append(errs, killInside(ctx, h.Namespace))
 	for _, d := range h.daemons {
@@ -177,6 +186,9 @@ func (h *Host) configure(k kernel) error {
 	}
 	for _, s := range []struct{ name, value string }{
 		{"ipv4/conf/all/forwarding", forward},
+		// As on the image: daemons listen on addresses that come later.
+		{"ipv4/ip_nonlocal_bind", forward},
+		{"ipv6/ip_nonlocal_bind", forward},
 		{"ipv6/conf/all/forwarding", forward},
 		{"ipv6/conf/default/forwarding", forward},
 		// Addresses are usable at once, and nothing comes from routers' advertisements.
@@ -192,8 +204,11 @@ func (h *Host) configure(k kernel) error {
 		return err
 	}
 	for _, p := range h.wiring.Ports {
-		if err := k.veth(p.Link, p.LAN.ns, h.Name); err != nil {
+		if err := k.veth(p.Link, p.LAN, p.peer(h)); err != nil {
 			return err
+		}
+		if p.LAN.trunk {
+			continue
 		}
 		if err := k.set(p.Link, true); err != nil {
 			return err
@@ -217,7 +232,7 @@ func (h *Host) configure(k kernel) error {
 func (h *Host) Plug(link string, in bool) error {
 	for _, p := range h.wiring.Ports {
 		if p.Link == link {
-			return configure(p.LAN.ns, func(k kernel) error { return k.set(h.Name, in) })
+			return configure(p.LAN.ns, func(k kernel) error { return k.set(p.peer(h), in) })
 		}
 	}
 	return fmt.Errorf("lab %s: host %s has no port %q", h.lab.ID, h.Name, link)

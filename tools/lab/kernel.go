@@ -63,42 +63,42 @@ func (k kernel) bridge(name string) error {
 	return nil
 }
 
-// veth adds a pair: name here, peer in the namespace that lan names, enslaved
-// to its bridge and up. The hardware address follows from the names, so that a
-// host keeps it over a power-off and its neighbours find it again.
-func (k kernel) veth(name, lan, peer string) error {
-	f, err := os.Open(filepath.Join(netns.Dir, lan))
+// veth adds a pair: name here, peer in the LAN's namespace, enslaved there and
+// up. The hardware address follows from the names, so that a host keeps it over
+// a power-off and its neighbours find it again.
+func (k kernel) veth(name string, lan *LAN, peer string) error {
+	f, err := os.Open(filepath.Join(netns.Dir, lan.ns))
 	if err != nil {
-		return fmt.Errorf("open network namespace %s: %w", lan, err)
+		return fmt.Errorf("open network namespace %s: %w", lan.ns, err)
 	}
 	defer f.Close()
 	err = k.Link.New(&rtnetlink.LinkMessage{Attributes: &rtnetlink.LinkAttributes{
-		Name: name, Address: hardware(lan, peer),
+		Name: name, Address: hardware(lan.ns, peer),
 		Info: &rtnetlink.LinkInfo{Kind: "veth", Data: &driver.Veth{PeerInfo: &rtnetlink.LinkMessage{
 			Attributes: &rtnetlink.LinkAttributes{Name: peer, NetNS: rtnetlink.NetNSForFD(uint32(f.Fd()))},
 		}}},
 	}})
 	if err != nil {
-		return fmt.Errorf("add veth %s to %s in %s: %w", name, peer, lan, err)
+		return fmt.Errorf("add veth %s to %s in %s: %w", name, peer, lan.ns, err)
 	}
-	return configure(lan, func(k kernel) error {
-		master, err := index(bridgeName)
-		if err != nil {
-			return err
-		}
-		port, err := index(peer)
-		if err != nil {
-			return err
-		}
-		err = k.Link.Set(&rtnetlink.LinkMessage{
-			Index: port, Flags: unix.IFF_UP, Change: unix.IFF_UP,
-			Attributes: &rtnetlink.LinkAttributes{Master: &master},
-		})
-		if err != nil {
-			return fmt.Errorf("plug %s into the bridge: %w", peer, err)
-		}
-		return nil
-	})
+	return configure(lan.ns, func(k kernel) error { return k.plug(peer, lan.master) })
+}
+
+// plug gives a link to a bridge or bond and takes it up; a bond wants it down
+// until then.
+func (k kernel) plug(link, to string) error {
+	master, err := index(to)
+	if err != nil {
+		return err
+	}
+	port, err := index(link)
+	if err != nil {
+		return err
+	}
+	if err := k.Link.Set(&rtnetlink.LinkMessage{Index: port, Attributes: &rtnetlink.LinkAttributes{Master: &master}}); err != nil {
+		return fmt.Errorf("plug %s into %s: %w", link, to, err)
+	}
+	return k.set(link, true)
 }
 
 // hardware is a locally administered unicast address (IEEE 802, second-lowest
@@ -132,6 +132,18 @@ func (k kernel) set(link string, up bool) error {
 	}
 	if err := k.Link.Set(m); err != nil {
 		return fmt.Errorf("set link %s up=%v: %w", link, up, err)
+	}
+	return nil
+}
+
+// station sets the hardware address of a link.
+func (k kernel) station(link string, mac net.HardwareAddr) error {
+	i, err := index(link)
+	if err == nil {
+		err = k.Link.Set(&rtnetlink.LinkMessage{Index: i, Attributes: &rtnetlink.LinkAttributes{Address: mac}})
+	}
+	if err != nil {
+		return fmt.Errorf("set the hardware address of link %s: %w", link, err)
 	}
 	return nil
 }

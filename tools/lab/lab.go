@@ -100,12 +100,17 @@ func (l *Lab) space(name string) string { return prefix + l.ID + "-" + name }
 const bridgeName = "lan"
 
 // LAN is a switch: a bridge in a namespace of its own, so that it survives
-// when a host is powered off.
-type LAN struct{ ns string }
+// when a host is powered off. It may also be the network of one VLAN of a
+// Trunk, or the trunk's own ports.
+type LAN struct {
+	ns     string
+	master string // link that takes the ports
+	trunk  bool   // ports are a trunk's
+}
 
 // NewLAN adds a switch.
 func (l *Lab) NewLAN(name string) (*LAN, error) {
-	lan := &LAN{ns: l.space(name)}
+	lan := &LAN{ns: l.space(name), master: bridgeName}
 	if err := netns.New(lan.ns); err != nil {
 		return nil, fmt.Errorf("lab %s: LAN %s: %w", l.ID, name, err)
 	}

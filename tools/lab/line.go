@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -49,19 +50,25 @@ type Counters struct {
 }
 
 // Line is a point-to-point line between two hosts: a tun device of the line's
-// name in each, and this process between them.
+// name in each, and this process between them. When an end is a LAN it carries
+// Ethernet frames, by tap devices, as a line behind a provider's converter does.
 type Line struct {
 	Name string
 	ends [2]*end // by the direction that begins there
 	ways [2]*way
 	all  sync.WaitGroup
+	tap  atomic.Pointer[func(Direction, []byte)]
 }
 
-// LineEnd is where a line meets a host.
+// LineEnd is where a line meets a host, or a LAN.
 type LineEnd struct {
 	Host      *Host
 	Addresses []netip.Prefix
+	LAN       *LAN // in place of a host
 }
+
+// headerBytes stand before the packet in a frame of Ethernet (IEEE 802.3).
+const headerBytes = 14
 
 // NewLine connects two hosts; both ways are perfect at first.
 func (l *Lab) NewLine(name string, hall, dc LineEnd) (*Line, error) {
@@ -70,10 +77,20 @@ func (l *Lab) NewLine(name string, hall, dc LineEnd) (*Line, error) {
 	seed := l.seed + uint64(len(l.lines))
 	l.lines = append(l.lines, line)
 	l.mu.Unlock()
+	header := 0
+	if hall.LAN != nil || dc.LAN != nil {
+		header = headerBytes
+	}
 	for d, e := range []LineEnd{hall, dc} {
-		line.ends[d] = &end{line: line, host: e.Host, dir: Direction(d), addresses: e.Addresses}
+		x := &end{line: line, host: e.Host, lan: e.LAN, dir: Direction(d), addresses: e.Addresses, frames: header > 0}
+		if e.LAN != nil {
+			x.ns = e.LAN.ns
+		} else {
+			x.ns = e.Host.Namespace
+		}
+		line.ends[d] = x
 		line.ways[d] = &way{
-			rng: rand.New(rand.NewPCG(seed, uint64(d))), wake: make(chan struct{}, 1), stop: make(chan struct{}),
+			rng: rand.New(rand.NewPCG(seed, uint64(d))), wake: make(chan struct{}, 1), stop: make(chan struct{}), header: header,
 		}
 	}
 	line.ways[HallToDC].to, line.ways[DCToHall].to = line.ends[DCToHall], line.ends[HallToDC]
@@ -81,14 +98,7 @@ func (l *Lab) NewLine(name string, hall, dc LineEnd) (*Line, error) {
 		line.all.Go(w.run)
 	}
 	for _, e := range line.ends {
-		e.host.mu.Lock()
-		e.host.ends = append(e.host.ends, e)
-		var err error
-		if e.host.on {
-			err = e.attach()
-		}
-		e.host.mu.Unlock()
-		if err != nil {
+		if err := e.join(); err != nil {
 			return nil, fmt.Errorf("lab %s: line %s: %w", l.ID, name, err)
 		}
 	}
@@ -113,6 +123,19 @@ func (l *Line) Cut(d Direction) { l.ways[d].cut(true) }
 // Heal ends a Cut.
 func (l *Line) Heal(d Direction) { l.ways[d].cut(false) }
 
+// Swap exchanges the plugs of two lines at one end: what one end of l sends comes
+// out at the other end of o, and the reverse. Another Swap puts that right.
+func (l *Line) Swap(o *Line) {
+	for d, a := range l.ways {
+		b := o.ways[d]
+		a.mu.Lock()
+		b.mu.Lock()
+		a.to, b.to = b.to, a.to
+		b.mu.Unlock()
+		a.mu.Unlock()
+	}
+}
+
 // Counters of a direction since the line was made.
 func (l *Line) Counters(d Direction) Counters {
 	w := l.ways[d]
@@ -121,12 +144,22 @@ func (l *Line) Counters(d Direction) Counters {
 	return w.counters
 }
 
+// Watch has see look at every packet, or frame, that a host puts on the line,
+// before anything happens to it; see must not keep it. Nil ends that.
+func (l *Line) Watch(see func(Direction, []byte)) {
+	if see == nil {
+		l.tap.Store(nil)
+		return
+	}
+	l.tap.Store(&see)
+}
+
 // Carrier takes the carrier of both ends away or gives it back, as a pulled
 // cable: the hosts are told, addresses and routes stay.
 func (l *Line) Carrier(up bool) error {
 	for _, e := range l.ends {
 		if err := e.carrier(up); err != nil {
-			return fmt.Errorf("line %s: carrier up=%v on %s: %w", l.Name, up, e.host.Name, err)
+			return fmt.Errorf("line %s: carrier up=%v in %s: %w", l.Name, up, e.ns, err)
 		}
 	}
 	return nil
@@ -147,12 +180,15 @@ func (l *Line) close() {
 	l.all.Wait()
 }
 
-// end is a line's link in one host while that host has power.
+// end is a line's link in one host while that host has power, or in a LAN.
 type end struct {
 	line      *Line
-	host      *Host
+	host      *Host // or
+	lan       *LAN
+	ns        string    // of either
 	dir       Direction // that begins here
 	addresses []netip.Prefix
+	frames    bool // Ethernet
 
 	mu     sync.Mutex
 	file   *os.File // nil: no power
@@ -160,9 +196,23 @@ type end struct {
 	reader chan struct{}
 }
 
-// attach makes the tun device and starts to read from it.
+// join attaches the end now, or leaves it to its host's next power-on.
+func (e *end) join() error {
+	if e.host == nil {
+		return e.attach()
+	}
+	e.host.mu.Lock()
+	defer e.host.mu.Unlock()
+	e.host.ends = append(e.host.ends, e)
+	if !e.host.on {
+		return nil
+	}
+	return e.attach()
+}
+
+// attach makes the device and starts to read from it.
 func (e *end) attach() error {
-	f, err := openTun(e.host.Namespace, e.line.Name)
+	f, err := openTun(e.ns, e.line.Name, e.frames)
 	if err != nil {
 		return err
 	}
@@ -170,7 +220,15 @@ func (e *end) attach() error {
 	e.file, e.reader = f, make(chan struct{})
 	down := e.down
 	e.mu.Unlock()
-	err = configure(e.host.Namespace, func(k kernel) error {
+	err = configure(e.ns, func(k kernel) error {
+		if e.lan != nil {
+			return k.plug(e.line.Name, e.lan.master)
+		}
+		if e.frames {
+			if err := k.station(e.line.Name, hardware(e.line.Name, e.host.Name)); err != nil {
+				return err
+			}
+		}
 		for _, a := range e.addresses {
 			if err := k.address(e.line.Name, a); err != nil {
 				return err
@@ -232,6 +290,9 @@ func (e *end) read(f *os.File, done chan struct{}) {
 		if err != nil {
 			return // closed, or the namespace went
 		}
+		if see := e.line.tap.Load(); see != nil {
+			(*see)(e.dir, buf[:n])
+		}
 		if reply := w.send(buf[:n], time.Now()); reply != nil {
 			e.write(reply)
 		}
@@ -260,8 +321,13 @@ func (e *end) address(v4 bool) (netip.Addr, bool) {
 	return netip.Addr{}, false
 }
 
-// openTun makes a tun device inside ns that lives as long as the file.
-func openTun(ns, name string) (*os.File, error) {
+// openTun makes a tun device, or for Ethernet a tap device, inside ns that lives
+// as long as the file.
+func openTun(ns, name string, frames bool) (*os.File, error) {
+	kind := uint16(unix.IFF_TUN)
+	if frames {
+		kind = unix.IFF_TAP
+	}
 	var f *os.File
 	err := netns.Do(ns, func() error {
 		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_CLOEXEC, 0)
@@ -270,7 +336,7 @@ func openTun(ns, name string) (*os.File, error) {
 		}
 		r, err := unix.NewIfreq(name)
 		if err == nil {
-			r.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
+			r.SetUint16(kind | unix.IFF_NO_PI)
 			err = unix.IoctlIfreq(fd, unix.TUNSETIFF, r)
 		}
 		if err == nil {
@@ -285,7 +351,7 @@ func openTun(ns, name string) (*os.File, error) {
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make tun device %s in %s: %w", name, ns, err)
+		return nil, fmt.Errorf("make tun or tap device %s in %s: %w", name, ns, err)
 	}
 	return f, nil
 }

@@ -117,19 +117,25 @@ func TestLineKeepsItsParameters(t *testing.T) {
 		both(lab.Params{})
 		w.Main.Set(lab.HallToDC, lab.Params{Rate: 100_000, Queue: 50_000})
 		p := dial(t, w.Hall, lab.MainEdge6)
-		start := time.Now()
 		const size = 952 // + 8 UDP + 40 IPv6 = 1000 bytes
-		for range 29 {
-			if _, err := p.Write(make([]byte, size)); err != nil {
+		least := time.Minute
+		for range 5 { // a busy machine answers late, but never early
+			p.n += 29
+			start := time.Now()
+			for range 29 {
+				if _, err := p.Write(make([]byte, size)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := p.ping(size, 10*time.Second); err != nil {
 				t.Fatal(err)
 			}
+			if least = min(least, time.Since(start)); least <= 330*time.Millisecond {
+				break
+			}
 		}
-		p.n = 28
-		if _, err := p.ping(size, 2*time.Second); err != nil {
-			t.Fatal(err)
-		}
-		if took := time.Since(start); took < 290*time.Millisecond || took > 330*time.Millisecond {
-			t.Errorf("30,000 bytes at 100,000 B/s took %v, want 300 ms", took)
+		if least < 290*time.Millisecond || least > 330*time.Millisecond {
+			t.Errorf("30,000 bytes at 100,000 B/s took %v, want 300 ms", least)
 		}
 		full := w.Main.Counters(lab.HallToDC).Full
 		for range 100 {

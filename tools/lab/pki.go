@@ -25,9 +25,10 @@ const (
 )
 
 // WritePKI makes an authority and the town's certificates in dir: ca.pem, and
-// NAME.pem with NAME-key.pem (mode 0600, PKCS 8) for each name. All are ECDSA
-// P-256 and valid for a week; the authority's key is not kept.
-func WritePKI(dir string) error {
+// NAME.pem with NAME-key.pem (mode 0600, PKCS 8) for each name, further sites
+// included. All are ECDSA P-256 and valid for a quarter, so that no box warns of
+// their end; the authority's key is not kept.
+func WritePKI(dir string, further ...string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("make the folder of certificates: %w", err)
 	}
@@ -37,7 +38,7 @@ func WritePKI(dir string) error {
 	}
 	ca := &x509.Certificate{
 		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "komainu lab authority"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(7 * 24 * time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(90 * 24 * time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageCRLSign,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, ca, ca, key.Public(), key)
@@ -53,15 +54,20 @@ func WritePKI(dir string) error {
 		}
 		return out
 	}
-	for i, c := range []struct {
+	type name struct {
 		name string
 		ips  []net.IP
-	}{
+	}
+	names := []name{
 		{SiteHall, ips(Hall4, Hall6, MainHall4, MainHall6, AltHall4, AltHall6)},
 		{SiteEdge, ips(Edge4, Edge6, MainEdge4, MainEdge6, AltEdge4, AltEdge6)},
 		{SiteDB, ips(DB4, DB6)},
 		{ServiceName, ips(Service4, Service6, DB4, DB6)},
-	} {
+	}
+	for _, site := range further {
+		names = append(names, name{name: site})
+	}
+	for i, c := range names {
 		if err := issue(dir, c.name, c.ips, int64(i+2), ca, key); err != nil {
 			return fmt.Errorf("issue the certificate of %s: %w", c.name, err)
 		}

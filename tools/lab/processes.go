@@ -41,6 +41,30 @@ func Inside(ns string) ([]int, error) {
 	return pids, nil
 }
 
+// leaving lists the processes that are ending right now: the kernel has taken
+// their namespaces away already (so nobody can say which those were) and they
+// still stand in the table, not yet as zombies.
+func leaving() ([]int, error) {
+	dirs, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	var pids []int
+	for _, d := range dirs {
+		pid, err := strconv.Atoi(d.Name())
+		if err != nil {
+			continue
+		}
+		if _, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid)); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if state, err := state(pid); err == nil && state != "Z" && state != "X" {
+			pids = append(pids, pid)
+		}
+	}
+	return pids, nil
+}
+
 // lives says whether pid is inside; a process that is gone or a zombie is not.
 func lives(pid int, ns fs.FileInfo) bool {
 	is, err := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid))
@@ -62,8 +86,11 @@ func killInside(ctx context.Context, ns string) error {
 	defer cancel()
 	for {
 		pids, err := Inside(ns)
-		if err != nil || len(pids) == 0 {
+		if err != nil {
 			return err
+		}
+		if len(pids) == 0 {
+			return left(ctx)
 		}
 		var dying []int
 		for _, pid := range pids {
@@ -92,6 +119,29 @@ func killInside(ctx context.Context, ns string) error {
 	}
 }
 
+// left waits for the processes that were ending when it was called.
+func left(ctx context.Context) error {
+	pids, err := leaving()
+	if err != nil {
+		return err
+	}
+	for _, pid := range pids {
+		fd, err := unix.PidfdOpen(pid, 0)
+		if err != nil {
+			continue // gone
+		}
+		// Behind the handle, as above.
+		if _, gone := os.Stat(fmt.Sprintf("/proc/%d/ns/net", pid)); errors.Is(gone, fs.ErrNotExist) {
+			err = ended(ctx, fd)
+		}
+		unix.Close(fd)
+		if err != nil {
+			return fmt.Errorf("wait for process %d, which is ending: %w", pid, err)
+		}
+	}
+	return nil
+}
+
 // ended waits until the process behind a pidfd has ended.
 func ended(ctx context.Context, fd int) error {
 	for {
@@ -108,25 +158,43 @@ func ended(ctx context.Context, fd int) error {
 	}
 }
 
-// stat reads the name and the parent of a process from /proc/PID/stat.
-func stat(pid int) (comm string, parent int, start uint64, err error) {
+// state is the state of a process in /proc/PID/stat: "R", "S", "Z".
+func state(pid int) (string, error) {
+	_, f, err := fields(pid)
+	if err != nil {
+		return "", err
+	}
+	return f[0], nil
+}
+
+// fields reads the name of a process and what stands behind it in
+// /proc/PID/stat: state, parent, and at least 18 more.
+func fields(pid int) (comm string, f []string, err error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return "", 0, 0, err
+		return "", nil, err
 	}
 	// The name is in parentheses and may hold any character (proc(5)).
 	s := string(b)
 	open, shut := strings.IndexByte(s, '('), strings.LastIndexByte(s, ')')
 	if open < 0 || shut < open {
-		return "", 0, 0, fmt.Errorf("/proc/%d/stat: unknown form %q", pid, s)
+		return "", nil, fmt.Errorf("/proc/%d/stat: unknown form %q", pid, s)
 	}
-	f := strings.Fields(s[shut+1:])
-	if len(f) < 20 {
-		return "", 0, 0, fmt.Errorf("/proc/%d/stat: unknown form %q", pid, s)
+	if f = strings.Fields(s[shut+1:]); len(f) < 20 {
+		return "", nil, fmt.Errorf("/proc/%d/stat: unknown form %q", pid, s)
+	}
+	return s[open+1 : shut], f, nil
+}
+
+// stat reads the name and the parent of a process from /proc/PID/stat.
+func stat(pid int) (comm string, parent int, start uint64, err error) {
+	comm, f, err := fields(pid)
+	if err != nil {
+		return "", 0, 0, err
 	}
 	parent, err1 := strconv.Atoi(f[1])
 	start, err2 := strconv.ParseUint(f[19], 10, 64)
-	return s[open+1 : shut], parent, start, errors.Join(err1, err2)
+	return comm, parent, start, errors.Join(err1, err2)
 }
 
 // applet says whether pid runs as name: the program's name, or the first word

@@ -43,7 +43,18 @@ type Town struct {
 	DB, App         *Host
 	Main, Alt       *Line
 	Office, DCLocal *LAN
+	Trunk           *Trunk // nil: the hall has a cable of its own for each network
 }
+
+// VLANs of the trunk.
+const (
+	OfficeVLAN = 200
+	MainVLAN   = 110
+	AltVLAN    = 120
+)
+
+// TrunkPorts are the links of a hall with a trunk.
+var TrunkPorts = []string{"port0", "port1"}
 
 // BuildTown adds a town to the lab, powered on, without daemons and without
 // routes over the lines: those are the agents' work (or StaticRoutes').
@@ -55,8 +66,44 @@ func (l *Lab) BuildTown(ctx context.Context) (*Town, error) {
 	return t, nil
 }
 
+// BuildTrunkTown is BuildTown where the hall has two bare ports to a switch: its
+// office and both lines are to be VLANs on an 802.3ad bond of them. Bond, VLANs
+// and addresses are the work of the hall's agent.
+func (l *Lab) BuildTrunkTown(ctx context.Context) (t *Town, err error) {
+	t = &Town{Lab: l}
+	if t.Trunk, err = l.NewTrunk("switch", true); err == nil {
+		err = t.build(ctx)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("build the town: %w", err)
+	}
+	return t, nil
+}
+
+// hallEnds are the hall's wiring and where the lines to it end.
+func (t *Town) hallEnds() (w Wiring, main, alt LineEnd, err error) {
+	w.Forward = true
+	if t.Trunk == nil {
+		t.Office, err = t.NewLAN("office")
+		w.Ports = []Port{{"office", t.Office, prefixes(Hall4+"/24", Hall6+"/64")}}
+		main.Addresses = prefixes(MainHall4+"/29", MainHall6+"/64")
+		alt.Addresses = prefixes(AltHall4+"/29", AltHall6+"/64")
+		return w, main, alt, err
+	}
+	for _, link := range TrunkPorts {
+		w.Ports = append(w.Ports, Port{Link: link, LAN: t.Trunk.Ports})
+	}
+	for id, lan := range map[uint16]**LAN{OfficeVLAN: &t.Office, MainVLAN: &main.LAN, AltVLAN: &alt.LAN} {
+		if *lan, err = t.Trunk.VLAN(id); err != nil {
+			return w, main, alt, err
+		}
+	}
+	return w, main, alt, nil
+}
+
 func (t *Town) build(ctx context.Context) (err error) {
-	if t.Office, err = t.NewLAN("office"); err != nil {
+	hall, mainEnd, altEnd, err := t.hallEnds()
+	if err != nil {
 		return err
 	}
 	if t.DCLocal, err = t.NewLAN("dcnet"); err != nil {
@@ -67,7 +114,7 @@ func (t *Town) build(ctx context.Context) (err error) {
 		name string
 		w    Wiring
 	}{
-		{&t.Hall, "hall", Wiring{Forward: true, Ports: []Port{{"office", t.Office, prefixes(Hall4+"/24", Hall6+"/64")}}}},
+		{&t.Hall, "hall", hall},
 		{&t.Edge, "edge", Wiring{Forward: true, Ports: []Port{{"dclan", t.DCLocal, prefixes(Edge4+"/24", Edge6+"/64")}}}},
 		{&t.DB, "db", leaf(t.DCLocal, Edge4, Edge6, DB4+"/24", DB6+"/64")},
 		{&t.App, "app", leaf(t.DCLocal, Edge4, Edge6, App4+"/24", App6+"/64")},
@@ -90,15 +137,14 @@ func (t *Town) build(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	t.Main, err = t.NewLine("main",
-		LineEnd{t.Hall, prefixes(MainHall4+"/29", MainHall6+"/64")},
-		LineEnd{t.Edge, prefixes(MainEdge4+"/29", MainEdge6+"/64")})
+	if t.Trunk == nil {
+		mainEnd.Host, altEnd.Host = t.Hall, t.Hall
+	}
+	t.Main, err = t.NewLine("main", mainEnd, LineEnd{Host: t.Edge, Addresses: prefixes(MainEdge4+"/29", MainEdge6+"/64")})
 	if err != nil {
 		return err
 	}
-	t.Alt, err = t.NewLine("alt",
-		LineEnd{t.Hall, prefixes(AltHall4+"/29", AltHall6+"/64")},
-		LineEnd{t.Edge, prefixes(AltEdge4+"/29", AltEdge6+"/64")})
+	t.Alt, err = t.NewLine("alt", altEnd, LineEnd{Host: t.Edge, Addresses: prefixes(AltEdge4+"/29", AltEdge6+"/64")})
 	return err
 }
 

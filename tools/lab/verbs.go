@@ -24,6 +24,8 @@ func (t *Town) Verbs() []Verb {
 		{Usage: "flap main|alt|both N times down=DUR up=DUR", Do: t.flap},
 		{Usage: "bursts main|alt|both N times loss=PERCENT on=DUR off=DUR", Do: t.bursts},
 		{Usage: "plug|unplug HOST LINK", Check: t.checkHost(0), Do: t.plug},
+		{Usage: "delete link LINK on HOST", Check: t.checkHost(3), Do: t.deleteLink},
+		{Usage: "flush associations on HOST", Check: t.checkHost(2), Do: t.flushXFRM},
 		{Usage: "kill|stop|cont DAEMON on HOST", Check: t.checkHost(2), Do: t.signal},
 		{Usage: "restart DAEMON on HOST", Check: t.checkHost(2), Do: t.restart},
 		{Usage: "power-off|power-on HOST", Check: t.checkHost(0), Do: t.power},
@@ -211,6 +213,15 @@ func (t *Town) plug(_ context.Context, s Step) error {
 	return h.Plug(s.Args[1], s.Verb == "plug")
 }
 
+// deleteLink is somebody's hand.
+func (t *Town) deleteLink(_ context.Context, s Step) error {
+	h, err := t.Host(s.Args[3])
+	if err != nil {
+		return err
+	}
+	return configure(h.Namespace, func(k kernel) error { return k.unplug(s.Args[1]) })
+}
+
 func (t *Town) signal(_ context.Context, s Step) error {
 	h, err := t.Host(s.Args[2])
 	if err != nil {
@@ -260,10 +271,14 @@ func AgentVerbs(do func(ctx context.Context, s Step) error) []Verb {
 		"within DUR mode GROUP dc|local-read|local-write|returning",
 		"within DUR returned GROUP",   // in mode dc; orphans that are shown are accepted
 		"within DUR waits GROUP CODE", // the state names CODE as what it waits for
+		"within DUR verdict REASON",   // the town hall's, of failover/detect
+		"within DUR drift TEXT",       // the town hall put right what somebody did by hand; its newest change holds TEXT
+		"within DUR settled",          // the town hall's kernel is as configured
 		"within DUR reads local|dc",   // a clerk read successfully there after this step began
 		"within DUR writes local|dc",
 		"within DUR refused SQLSTATE", // a clerk's write was refused with it
 		"within DUR fenced dc",
+		"within DUR carries PATH", // the town hall's traffic takes it, and it is up
 
 		// Looking back over the whole scenario.
 		"expect no-lost-rows",

@@ -15,6 +15,8 @@ type way struct {
 	to   *end
 	wake chan struct{} // the queue has a new head
 	stop chan struct{}
+	// header is the bytes that stand before an IP packet.
+	header int
 
 	mu       sync.Mutex
 	params   Params
@@ -80,9 +82,9 @@ func (w *way) judge(p []byte, now time.Time) (due time.Time, reply []byte, ok bo
 		w.counters.Cut++
 		return due, nil, false
 	}
-	if q.MTU > 0 && len(p) > q.MTU {
+	if q.MTU > 0 && len(p)-w.header > q.MTU {
 		w.counters.TooBig++
-		if q.TooBig {
+		if q.TooBig && w.header == 0 { // a converter has no address to answer with
 			reply = tooBig(p, q.MTU, w.to)
 		}
 		return due, reply, false

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -45,6 +46,13 @@ nts = { certificate = "secret:nts-cert", key = "secret:nts-key" }`)
 	b.start()
 
 	st := b.synchronised()
+	// A server that still starts is asked again after a pause.
+	b.await("every source is heard", func() bool {
+		st = b.status()
+		return !slices.ContainsFunc(st.Sources, func(x control.TimeSource) bool {
+			return x.State != "followed" && x.State != "combined" && x.State != "usable" || x.Auth == "nts" && x.NTSCookies != 8
+		})
+	})
 	if st.Stratum != 8 || st.Leap != 0 || st.OffsetS > 0.01 || st.OffsetS < -0.01 {
 		t.Errorf("we are stratum %d, leap %d, offset %v", st.Stratum, st.Leap, st.OffsetS)
 	}

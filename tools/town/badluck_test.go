@@ -32,7 +32,7 @@ func onOneTown(t *testing.T, name string, parts []part) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, for network namespaces")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
 	defer cancel()
 	w, err := Build(ctx, Options{Name: name, Seed: 1, Keep: os.Getenv("KEEP") != ""})
 	if err != nil {
@@ -64,7 +64,7 @@ func TestHostBadLuck(t *testing.T) {
 // eventually waits for a condition that nobody announces.
 func eventually(t *testing.T, ctx context.Context, f func() error) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
 	defer cancel()
 	for {
 		err := f()

@@ -34,13 +34,18 @@ type Options struct {
 	Name     string // for people
 	Program  string // the built program; empty: out/komainu of the repository
 	Settings Settings
-	Size     ledger.Size // zero: Small
-	Seed     uint64
-	Keep     bool      // leave the files
-	Log      io.Writer // steps of the set-up; nil: none
+	// Trunk: the town hall's networks are VLANs on a bond; needs a stock kernel.
+	Trunk bool
+	Size  ledger.Size // zero: Small
+	Seed  uint64
+	Keep  bool      // leave the files
+	Log   io.Writer // steps of the set-up; nil: none
 	// Boxes are machines that stand in for the town-hall box and the DC edge;
 	// nil: both are processes in their namespaces.
 	Boxes Boxes
+	// Built is called when hosts and lines stand, before any daemon starts; nil:
+	// nothing.
+	Built func(context.Context, *lab.Town) error
 }
 
 // World is a running town.
@@ -93,8 +98,17 @@ func Build(ctx context.Context, o Options) (w *World, err error) {
 			w = nil
 		}
 	}()
-	if w.Town, err = l.BuildTown(ctx); err != nil {
+	build := l.BuildTown
+	if o.Trunk {
+		build = l.BuildTrunkTown
+	}
+	if w.Town, err = build(ctx); err != nil {
 		return nil, err
+	}
+	if o.Built != nil {
+		if err = o.Built(ctx, w.Town); err != nil {
+			return nil, err
+		}
 	}
 	if err = w.prepare(ctx); err != nil {
 		return nil, err
@@ -156,7 +170,10 @@ func (w *World) prepare(ctx context.Context) error {
 		if w.Settings.Time {
 			x.text += map[*lab.Host]string{w.Hall: hallTime, w.Edge: edgeTime}[x.h]
 		}
-		text, err := render(x.text, w.Settings, w.machine(x.h))
+		if w.Town.Trunk != nil && x.h == w.Hall {
+			x.text += hallBond
+		}
+		text, err := render(x.text, w.Settings, w.links(x.h), w.machine(x.h) == nil)
 		if err != nil {
 			return err
 		}

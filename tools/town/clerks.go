@@ -59,7 +59,7 @@ func (w *World) StartCrew(at string, clerks []ledger.Clerk) {
 			k.Pause = w.Settings.Pause
 		}
 		if k.ConnectTimeout == 0 { // patient: what fails early is then reset by the box, not given up by the clerk
-			k.ConnectTimeout, k.Timeout = 3*time.Second, 3*time.Second
+			k.ConnectTimeout, k.Timeout = w.Settings.Patience, w.Settings.Patience
 		}
 		c.wait.Go(func() {
 			if err := k.Run(ctx, w.Recorder, w.Ledger); err != nil {

@@ -1,8 +1,8 @@
 package town
 
 import (
+	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 	"text/template"
 	"time"
@@ -16,11 +16,13 @@ type Settings struct {
 	Interval time.Duration // of the heartbeats in place of a profile; 0: none
 	Probe    time.Duration // 0: every 500 ms; also its timeout
 	Pause    time.Duration // of the standard clerks between two operations; 0: 5 ms
+	Patience time.Duration // of the standard clerks with an answer; 0: 3 s
 	HoldDown time.Duration // 0: 3 s
 	Drain    time.Duration // 0: 2 s
 	Back     string        // "manual" (default) or "auto"
 	Write    string        // "operator" (default) or "never"
 	Time     bool          // the boxes keep the time too; needs chronyd
+	Tunnel   bool          // both lines are closed by IPsec; needs a stock kernel
 }
 
 func (s Settings) filled() Settings {
@@ -29,6 +31,9 @@ func (s Settings) filled() Settings {
 	}
 	if s.Probe == 0 {
 		s.Probe = 500 * time.Millisecond
+	}
+	if s.Patience == 0 {
+		s.Patience = 3 * time.Second
 	}
 	if s.HoldDown == 0 {
 		s.HoldDown = 3 * time.Second
@@ -67,32 +72,70 @@ address = ["{{.Hall4}}/24", "{{.Hall6}}/64"]
 [[interface]]
 name = "main"
 on = "{{link "main"}}"
-address = ["{{.MainHall4}}/29", "{{.MainHall6}}/64"]
+{{if .Tunnel}}zone = "wan"
+{{end}}address = ["{{.MainHall4}}/29", "{{.MainHall6}}/64"]
 [[interface]]
 name = "alt"
 on = "{{link "alt"}}"
-address = ["{{.AltHall4}}/29", "{{.AltHall6}}/64"]
+{{if .Tunnel}}zone = "wan"
+{{end}}address = ["{{.AltHall4}}/29", "{{.AltHall6}}/64"]
 [[peer]]
 name = "dc-edge"
 role = "dc-edge"
 networks = ["{{.DC4}}", "{{.DC6}}"]
 source = ["{{.Hall4}}", "{{.Hall6}}"]
 orders = "{{.Edge4}}:{{.OrdersPort}}"
+{{if .Tunnel}}[[vpn]]
+name = "closed-main"
+type = "ikev2"
+interface = "main"
+remote = "{{.MainEdge4}}"
+address = ["10.255.0.2/30", "fd00:7:0::2/64"]
+auth = "cert"
+certificate = "secret:box-cert"
+key = "secret:box-key"
+ca = "secret:ca"
+id = "hinata-cho"
+remote-id = "dc-edge"
 [[path]]
+name = "main"
+peer = "dc-edge"
+interface = "closed-main"
+local = "10.255.0.2"
+remote = "10.255.0.1"
+{{else}}[[path]]
 name = "main"
 peer = "dc-edge"
 interface = "main"
 local = "{{.MainHall4}}"
 remote = "{{.MainEdge4}}"
 gateway = ["{{.MainEdge4}}", "{{.MainEdge6}}"]
+{{end}}{{if .Tunnel}}[[vpn]]
+name = "closed-alt"
+type = "ikev2"
+interface = "alt"
+remote = "{{.AltEdge4}}"
+address = ["10.255.1.2/30", "fd00:7:1::2/64"]
+auth = "cert"
+certificate = "secret:box-cert"
+key = "secret:box-key"
+ca = "secret:ca"
+id = "hinata-cho"
+remote-id = "dc-edge"
 [[path]]
+name = "alt"
+peer = "dc-edge"
+interface = "closed-alt"
+local = "10.255.1.2"
+remote = "10.255.1.1"
+{{else}}[[path]]
 name = "alt"
 peer = "dc-edge"
 interface = "alt"
 local = "{{.AltHall4}}"
 remote = "{{.AltEdge4}}"
 gateway = ["{{.AltEdge4}}", "{{.AltEdge6}}"]
-[[service]]
+{{end}}[[service]]
 name = "resident-db"
 group = "resident"
 interface = "office"
@@ -153,11 +196,13 @@ address = ["{{.Edge4}}/24", "{{.Edge6}}/64"]
 [[interface]]
 name = "main"
 on = "{{link "main"}}"
-address = ["{{.MainEdge4}}/29", "{{.MainEdge6}}/64"]
+{{if .Tunnel}}zone = "wan"
+{{end}}address = ["{{.MainEdge4}}/29", "{{.MainEdge6}}/64"]
 [[interface]]
 name = "alt"
 on = "{{link "alt"}}"
-address = ["{{.AltEdge4}}/29", "{{.AltEdge6}}/64"]
+{{if .Tunnel}}zone = "wan"
+{{end}}address = ["{{.AltEdge4}}/29", "{{.AltEdge6}}/64"]
 [[peer]]
 name = "hinata-cho"
 role = "town-hall"
@@ -167,21 +212,57 @@ source = ["{{.Edge4}}", "{{.Edge6}}"]
 name = "dc-db"
 role = "dc-db"
 orders = "{{.DB4}}:{{.OrdersPort}}"
+{{if .Tunnel}}[[vpn]]
+name = "hinata-main"
+type = "ikev2"
+interface = "main"
+remote = "{{.MainHall4}}"
+address = ["10.255.0.1/30", "fd00:7:0::1/64"]
+auth = "cert"
+certificate = "secret:box-cert"
+key = "secret:box-key"
+ca = "secret:ca"
+id = "dc-edge"
+remote-id = "hinata-cho"
 [[path]]
+name = "main"
+peer = "hinata-cho"
+interface = "hinata-main"
+local = "10.255.0.1"
+remote = "10.255.0.2"
+{{else}}[[path]]
 name = "main"
 peer = "hinata-cho"
 interface = "main"
 local = "{{.MainEdge4}}"
 remote = "{{.MainHall4}}"
 gateway = ["{{.MainHall4}}", "{{.MainHall6}}"]
+{{end}}{{if .Tunnel}}[[vpn]]
+name = "hinata-alt"
+type = "ikev2"
+interface = "alt"
+remote = "{{.AltHall4}}"
+address = ["10.255.1.1/30", "fd00:7:1::1/64"]
+auth = "cert"
+certificate = "secret:box-cert"
+key = "secret:box-key"
+ca = "secret:ca"
+id = "dc-edge"
+remote-id = "hinata-cho"
 [[path]]
+name = "alt"
+peer = "hinata-cho"
+interface = "hinata-alt"
+local = "10.255.1.1"
+remote = "10.255.1.2"
+{{else}}[[path]]
 name = "alt"
 peer = "hinata-cho"
 interface = "alt"
 local = "{{.AltEdge4}}"
 remote = "{{.AltHall4}}"
 gateway = ["{{.AltHall4}}", "{{.AltHall6}}"]
-[[path]]
+{{end}}[[path]]
 name = "dclan"
 peer = "dc-db"
 interface = "dclan"
@@ -241,16 +322,32 @@ ca = "secret:ca"
 listen = ["{{.DB4}}:{{.HealthPort}}"]
 `
 
-// render fills one of the files in. Machines call the links eth0, eth1, ... in
-// their order; nil: the links have their own names, and the town hall has its
-// stand-in of the application.
-func render(text string, s Settings, machine []string) (string, error) {
-	link := func(name string) string {
-		if i := slices.Index(machine, name); i >= 0 {
-			return fmt.Sprintf("eth%d", i)
-		}
-		return name
+// hallBond is the bond of a town hall with a trunk.
+const hallBond = `[[bond]]
+name = "bond0"
+ports = ["{{link "port0"}}", "{{link "port1"}}"]
+mode = "802.3ad"
+`
+
+// links are the names that links of h have in its configuration, where they
+// aren't their own: machines call them eth0, eth1, ... in their order.
+func (w *World) links(h *lab.Host) map[string]string {
+	names := map[string]string{}
+	for i, name := range w.machine(h) {
+		names[name] = fmt.Sprintf("eth%d", i)
 	}
+	if w.Town.Trunk != nil && h == w.Hall {
+		for name, vlan := range map[string]int{"office": lab.OfficeVLAN, "main": lab.MainVLAN, "alt": lab.AltVLAN} {
+			names[name] = fmt.Sprintf("bond0.%d", vlan)
+		}
+	}
+	return names
+}
+
+// render fills one of the files in; web: the town hall has its stand-in of the
+// application.
+func render(text string, s Settings, links map[string]string, web bool) (string, error) {
+	link := func(name string) string { return cmp.Or(links[name], name) }
 	t, err := template.New("").Option("missingkey=error").Funcs(template.FuncMap{"link": link}).Parse(text)
 	if err != nil {
 		return "", fmt.Errorf("configuration of the town: %w", err)
@@ -258,7 +355,8 @@ func render(text string, s Settings, machine []string) (string, error) {
 	var b strings.Builder
 	err = t.Execute(&b, map[string]any{
 		"Profile": s.Profile, "Interval": s.Interval, "Probe": s.Probe, "HoldDown": s.HoldDown, "Drain": s.Drain, "Back": s.Back, "Write": s.Write,
-		"Web":        machine == nil,
+		"Web":        web,
+		"Tunnel":     s.Tunnel,
 		"OrdersPort": ordersPort, "HealthPort": healthPort, "LocalPort": localPort,
 		"Hall4": lab.Hall4, "Hall6": lab.Hall6, "Edge4": lab.Edge4, "Edge6": lab.Edge6, "DB4": lab.DB4, "DB6": lab.DB6, "App4": lab.App4, "App6": lab.App6,
 		"Service4": lab.Service4, "Service6": lab.Service6, "DC4": lab.DC4, "DC6": lab.DC6, "Office4": lab.Office4, "Office6": lab.Office6,

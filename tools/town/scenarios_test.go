@@ -58,9 +58,14 @@ func play(t *testing.T, name string, s Settings) {
 }
 
 func playText(t *testing.T, name, src string, s Settings) {
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
+	playOn(t, src, Options{Name: name, Settings: s})
+}
+
+func playOn(t *testing.T, src string, o Options) {
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
-	w, err := Build(ctx, Options{Name: name, Settings: s, Seed: 1, Keep: os.Getenv("KEEP") != ""})
+	o.Seed, o.Keep = 1, os.Getenv("KEEP") != ""
+	w, err := Build(ctx, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +74,7 @@ func playText(t *testing.T, name, src string, s Settings) {
 			t.Errorf("tear the town down: %v", err)
 		}
 	}()
-	sc, err := lab.ParseScenario("scenarios/"+name+".txt", src, w.verbs())
+	sc, err := lab.ParseScenario("scenarios/"+o.Name+".txt", src, w.verbs())
 	if err != nil {
 		t.Fatal(err)
 	}

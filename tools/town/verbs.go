@@ -185,6 +185,8 @@ func (w *World) true(ctx context.Context, s lab.Step, from time.Time) error {
 		return w.seen(from, s.Text, func(op ledger.Op) bool { return op.SQLState == s.Args[0] })
 	case "returned":
 		return w.returned(ctx, s.Args[0])
+	case "drift", "settled":
+		return w.network(ctx, s)
 	case "fenced":
 		st, err := w.Status(ctx, w.DB)
 		if err != nil {
@@ -208,9 +210,19 @@ func (w *World) true(ctx context.Context, s lab.Step, from time.Time) error {
 	}
 	g, d := st.Groups[0], st.Databases[0]
 	switch s.Verb {
+	case "carries":
+		if !slices.ContainsFunc(st.Paths, func(p control.Path) bool { return p.Name == s.Args[0] && p.Carries && p.State == "up" }) {
+			return fmt.Errorf("the paths are %+v", st.Paths)
+		}
+		return nil
 	case "ready":
 		if !d.Ready || !st.Verdict.Usable || !d.Remote.Open || d.Replay == "0/0" {
 			return fmt.Errorf("standby ready %v (%s %v), DC open %v, verdict %s", d.Ready, d.Role, d.ReadyReasons, d.Remote.Open, st.Verdict.Reason)
+		}
+		return nil
+	case "verdict":
+		if st.Verdict.Reason != s.Args[0] {
+			return fmt.Errorf("the verdict is %s (%s)", st.Verdict.Reason, st.Verdict.Place)
 		}
 		return nil
 	case "mode":
@@ -227,6 +239,26 @@ func (w *World) true(ctx context.Context, s lab.Step, from time.Time) error {
 		return fmt.Errorf("it waits for %v, the standby for %v", g.Blocks, d.ReadyReasons)
 	}
 	return fmt.Errorf("no such verb: %s", s.Verb)
+}
+
+// network looks at what the hall's agent says of links and addresses.
+func (w *World) network(ctx context.Context, s lab.Step) error {
+	var n control.Network
+	if err := w.Agent(w.Hall).Get(ctx, control.NetworkPath, &n); err != nil {
+		return err
+	}
+	if s.Verb == "settled" {
+		if !n.Settled {
+			return fmt.Errorf("not as configured: %v", n.Problems)
+		}
+		return nil
+	}
+	for _, d := range n.Drift {
+		if strings.Contains(d.Change, s.Args[0]) {
+			return nil
+		}
+	}
+	return fmt.Errorf("told of by hand: %v", n.Drift)
 }
 
 // returned accepts the orphans that are shown, as an operator would after
@@ -294,14 +326,12 @@ func (w *World) begin(ctx context.Context, s lab.Step) error {
 
 // checkpoint makes one on a host's server: on a standby, of what it has replayed.
 func (w *World) checkpoint(ctx context.Context, h *lab.Host) error {
-	port := "5432"
 	if h == w.Hall {
-		port = strconv.Itoa(localPort)
 		if err := w.replayed(ctx); err != nil {
 			return err
 		}
 	}
-	conn, err := pgx.Connect(ctx, "host="+filepath.Join(h.StateDir(), "databases", Group, "run")+" port="+port+" user=postgres dbname=postgres")
+	conn, err := w.server(ctx, h)
 	if err != nil {
 		return err
 	}
@@ -310,13 +340,27 @@ func (w *World) checkpoint(ctx context.Context, h *lab.Host) error {
 	return err
 }
 
+// server connects to a host's own server, past everything.
+func (w *World) server(ctx context.Context, h *lab.Host) (*pgx.Conn, error) {
+	port := "5432"
+	if h == w.Hall {
+		port = strconv.Itoa(localPort)
+	}
+	return pgx.Connect(ctx, "host="+filepath.Join(h.StateDir(), "databases", Group, "run")+" port="+port+" user=postgres dbname=postgres")
+}
+
 // replayed waits until the standby has replayed what the primary has now.
 func (w *World) replayed(ctx context.Context) error {
-	db, err := w.Status(ctx, w.DB)
+	conn, err := w.server(ctx, w.DB)
 	if err != nil {
 		return err
 	}
-	want, err := standby.ParseLSN(db.Databases[0].Flush)
+	defer conn.Close(ctx)
+	var flush string // of now: the agent's picture is as old as its last look
+	if err := conn.QueryRow(ctx, "select pg_current_wal_flush_lsn()::text").Scan(&flush); err != nil {
+		return err
+	}
+	want, err := standby.ParseLSN(flush)
 	if err != nil {
 		return err
 	}

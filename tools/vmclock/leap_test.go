@@ -66,7 +66,7 @@ func TestHostLeapAnnounced(t *testing.T) {
 // kernel forgets it by.
 func TestHostLeapInHoldover(t *testing.T) {
 	town := newTown(t)
-	u := night(t, 42*time.Second)
+	u := night(t, 60*time.Second) // silence is one after up to half a minute
 	seen, asked := watch(t, u), ask(t, town, u)
 	up := serve(t, town, u, 0)
 	d := start(t, town, t.TempDir(), follow(up)+fmt.Sprintf("leap-file = %q\n", list(t)))

@@ -32,6 +32,7 @@ type options struct {
 	verbose bool          // print every line as it comes
 	timeout time.Duration // for the virtual machine's whole life
 	to      string        // file for the count
+	env     []string      // more of the tests' environment, "NAME=VALUE"
 }
 
 func main() {
@@ -40,9 +41,13 @@ func main() {
 	flag.BoolVar(&o.verbose, "v", false, "print everything that the tests print, as it comes")
 	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "end the virtual machine after this time")
 	flag.StringVar(&o.to, "to", "", "append the count, as \"passed failed skipped\", to this file")
+	flag.Func("env", "set `NAME=VALUE` for the tests; may stand several times", func(s string) error {
+		o.env = append(o.env, s)
+		return nil
+	})
 	flag.Parse()
 	if flag.NArg() == 0 {
-		fmt.Fprintln(os.Stderr, "usage: vmtest [-run REGEX] [-v] [-timeout 10m] [-to FILE] PACKAGE...")
+		fmt.Fprintln(os.Stderr, "usage: vmtest [-run REGEX] [-v] [-timeout 10m] [-to FILE] [-env NAME=VALUE] PACKAGE...")
 		os.Exit(2)
 	}
 	// Nothing outlives whoever asked: the kernel ends this process with its
@@ -83,10 +88,10 @@ func run(ctx context.Context, o options, patterns []string) (total report.Total,
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
 	plan := job.Plan{
 		ModuleDir: k.modules, Release: k.release,
-		Env: []string{
+		Env: append([]string{
 			"HOME=/root", "KOMAINU_VM=1", "LANG=C.UTF-8", "USER=root",
 			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-		},
+		}, o.env...),
 	}
 	if plan.Boot, plan.Modules, err = moduleNames(k); err != nil {
 		return total, err

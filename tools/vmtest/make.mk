@@ -17,5 +17,8 @@ VM_PACKAGES += \
 .PHONY: vm
 
 vm: setup-test build ## the kernel's side of the tests, on a stock kernel in emulation
-	go run ./tools/vmtest -to out/tally $(VM_PACKAGES)
-	go run ./tools/vmtest -timeout 9m -run 'TestHostStockKernel$$' -to out/tally ./tools/town
+	@rc=0; \
+	go run ./tools/vmtest -timeout 40m -to out/tally $(sort $(VM_PACKAGES)) || rc=1; \
+	go run ./tools/vmtest -timeout 40m -run 'TestHost(Trunk|Tunnel)Town$$' -to out/tally ./tools/town || rc=1; \
+	go run ./tools/vmtest -timeout 40m -run 'TestHostBadLuck' -to out/tally ./tools/linelab || rc=1; \
+	exit $$rc

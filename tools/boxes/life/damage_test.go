@@ -51,7 +51,7 @@ func TestBootedDamage(t *testing.T) {
 		began := time.Now()
 		shell(ctx, t, s, "kill -STOP "+old)
 		for now := old; now == old || now == ""; {
-			if time.Since(began) > 40*time.Second {
+			if time.Since(began) > 3*time.Minute {
 				t.Fatal("the agent that hangs stays: ", shell(ctx, t, s, "dmesg | tail -n 12; cat /proc/"+old+"/status | head -n 5; tail -n 15 /data/state/log/agent.log"))
 			}
 			now = process(ctx, t, s, "agent")

@@ -42,7 +42,7 @@ const memoryGoal = 350
 // machines of the built image, driven over their serial lines.
 func TestBootedPair(t *testing.T) {
 	image, key := built(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 12*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 25*time.Minute)
 	defer cancel()
 	p := &Pair{Image: image, Key: key}
 	w, err := town.Build(ctx, town.Options{

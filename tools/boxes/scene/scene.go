@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -119,11 +120,27 @@ func (s *Scene) Close() error {
 // from the power-on to it.
 func (s *Scene) PowerOn(ctx context.Context) (time.Duration, error) { return s.Boot(ctx, login) }
 
-// FirstLogin sets the administrator's password after PowerOn, and leaves the
-// console at its prompt, in English.
+// FirstLogin sets the administrator's password after PowerOn, leaves the
+// questions of a box without configuration, and leaves the console at its
+// prompt, in English.
 func (s *Scene) FirstLogin(ctx context.Context) error {
-	return s.dialogue(ctx, "admin", regexp.MustCompile(`new password: \z`), Password, regexp.MustCompile(`again: \z`), Password, prompt,
-		"console language en", prompt)
+	if err := s.dialogue(ctx, "admin", regexp.MustCompile(`new password: \z`), Password, regexp.MustCompile(`again: \z`), Password); err != nil {
+		return err
+	}
+	const question = `\[ja\] > \z`
+	got, err := s.Console.Expect(ctx, regexp.MustCompile(question+"|"+prompt.String()))
+	if err != nil {
+		return err
+	}
+	if strings.HasPrefix(got[0], "[ja]") {
+		if err := s.Console.Type("\x03"); err != nil {
+			return err
+		}
+		if _, err := s.Console.Expect(ctx, prompt); err != nil {
+			return err
+		}
+	}
+	return s.dialogue(ctx, "console language en", prompt)
 }
 
 // Login does the same on a box that has the administrator.

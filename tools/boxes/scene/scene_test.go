@@ -11,7 +11,7 @@ import (
 
 // TestBootedDatabase: an installed box serves its database by itself after a start.
 func TestBootedDatabase(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
 	defer cancel()
 	from, err := scene.Installed(ctx)
 	if err != nil {
