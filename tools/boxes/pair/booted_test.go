@@ -68,7 +68,9 @@ func TestBootedPair(t *testing.T) {
 		one := *sc
 		one.Steps = []lab.Step{s}
 		if s.Verb == "start" {
-			used, err := hall.MemoryUsed(ctx)
+			look, done := context.WithTimeout(ctx, 3*time.Minute)
+			used, err := hall.MemoryUsed(look)
+			done()
 			if err != nil {
 				t.Error(err)
 			}

@@ -70,7 +70,12 @@ func (m *Machine) Shell(ctx context.Context, command string) (out string, err er
 	if err != nil {
 		return out, err
 	}
-	_, err = m.Console.Do(ctx, "exit")
+	// No echo is waited for: the shell's end hangs the line up, which drops what
+	// hasn't been sent (kernel: uart_hangup).
+	if err := m.Console.Send("exit"); err != nil {
+		return out, err
+	}
+	_, err = m.Console.Expect(ctx, m.Console.Prompt)
 	return out, err
 }
 
