@@ -5,7 +5,6 @@ import (
 	"strings"
 	"time"
 
-	"komainu/failover/detect"
 	"komainu/failover/machine"
 	"komainu/failover/standby"
 	"komainu/ntp/instant"
@@ -31,7 +30,7 @@ func (a *Agent) watch() {
 	a.alarms.at = a.now.Add(watchEvery)
 	now := map[alarmKey]Severity{}
 	for i := range a.net.paths {
-		if p := &a.net.paths[i]; p.session.Seen() != detect.Up && a.now.Sub(a.started) > 3*time.Second {
+		if p := &a.net.paths[i]; !p.works(a.now) && a.now.Sub(a.started) > 3*time.Second {
 			now[alarmKey{"path-down", p.Name}] = Warning
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"komainu/failover/detect"
 	"komainu/netstack/firewall"
 	"komainu/netstack/paths"
 	"komainu/netstack/qos"
@@ -238,11 +237,10 @@ func (a *Agent) tracks(r spec.Tracked) bool {
 		if p == nil {
 			return true
 		}
-		s := p.session
 		switch {
-		case s.State() == detect.Up:
+		case p.works(a.now):
 			// One that comes back must have stayed, like a peer's traffic.
-			return !a.ground.left(r) || a.now.Sub(s.Since()) >= paths.Steady
+			return !a.ground.left(r) || a.now.Sub(p.session.Since()) >= paths.Steady
 		default:
 			return a.now.Sub(a.started) < 3*time.Second // not heard of yet
 		}

@@ -78,3 +78,31 @@ func TestGatewaysFollowTheirPaths(t *testing.T) {
 	w.run(time.Second)
 	w.golden("gateways-follow-their-paths")
 }
+
+// TestPeerStopsOnPurpose: a restart of the edge's agent moves nothing; only who
+// stays away is gone.
+func TestPeerStopsOnPurpose(t *testing.T) {
+	w := newWalk(t)
+	w.ground = Ground{Tracked: []spec.Tracked{gateway("10.2.0.1", "main", 10, "main"), gateway("10.3.0.1", "alt", 20)}}
+	w.start()
+	w.run(6 * time.Second)
+	w.say("-- the edge's agent says that it stops")
+	for _, s := range w.peers {
+		s.AdminDown(w.now, true)
+	}
+	w.run(200 * time.Millisecond)
+	w.say("-- and starts")
+	w.startPeer(2000)
+	w.run(3 * time.Second)
+	w.say("-- it dies and starts")
+	w.startPeer(3000)
+	w.run(3 * time.Second)
+	w.say("-- it says that it stops, and stays away")
+	for _, s := range w.peers {
+		s.AdminDown(w.now, true)
+	}
+	w.run(200 * time.Millisecond)
+	w.cut = true
+	w.run(5 * time.Second)
+	w.golden("peer-stops-on-purpose")
+}

@@ -38,7 +38,18 @@ type path struct {
 	Path
 	session *detect.Session
 	state   detect.SessionState // as last noted
+	worked  bool                // as last looked at
 	reach   *reach              // its peer; nil: none that is configured
+}
+
+// plannedMost is how long a peer's agent may be away on purpose before what goes
+// to it is led elsewhere: a restart takes less, a box that is switched off more.
+const plannedMost = 3 * time.Second
+
+// works tells whether traffic may take the path: its session is up, or its agent
+// has just been stopped on purpose, which is no failure (RFC 5882, 3.2).
+func (p *path) works(now instant.Instant) bool {
+	return p.session.State() == detect.Up || p.session.Seen() == detect.AdminDown && now.Sub(p.session.Since()) < plannedMost
 }
 
 // reach is how one peer is reached. It is looked at only when a heartbeat or its
@@ -126,6 +137,10 @@ func (n *network) expire(a *Agent) {
 		if p.session.Expire(a.now) {
 			p.moved()
 		}
+		if w := p.works(a.now); w != p.worked {
+			p.worked = w
+			p.moved()
+		}
 		if s := p.session.Seen(); s != p.state {
 			if s == detect.Up || p.state == detect.Up {
 				a.note(p.Name, "path-"+s.String(), 0, p.Peer)
@@ -170,12 +185,12 @@ func (n *network) route(a *Agent) {
 
 // choose chooses a peer's paths; changed says that other routes follow from it.
 func (n *network) choose(a *Agent, r *reach) (changed bool) {
-	all := n.order(r, nil)
+	all := n.order(a.now, r, nil)
 	r.chooser.Watch(a.now, all)
 	n.carry(a, r, "", all)
 	want := n.toPeer(r, n.carries[r.Name], 0)
 	for _, class := range a.ground.spec.ClassPaths {
-		order := n.order(r, class.Paths)
+		order := n.order(a.now, r, class.Paths)
 		if len(order) == 0 {
 			continue
 		}
@@ -217,11 +232,11 @@ func carryKey(peer, class string) string {
 
 // order are the paths to a peer, those named in first before the others, which
 // keep the configuration's order.
-func (n *network) order(r *reach, first []string) []paths.Path {
+func (n *network) order(now instant.Instant, r *reach, first []string) []paths.Path {
 	out := make([]paths.Path, 0, len(r.paths))
 	for _, i := range r.paths {
 		p := &n.paths[i]
-		out = append(out, paths.Path{Name: p.Name, Up: p.session.State() == detect.Up, Since: p.session.Since(), Loss: p.session.Loss()})
+		out = append(out, paths.Path{Name: p.Name, Up: p.works(now), Since: p.session.Since(), Loss: p.session.Loss()})
 	}
 	rank := func(p paths.Path) int {
 		if i := slices.Index(first, p.Name); i >= 0 {

@@ -55,15 +55,20 @@ func newWalk(t *testing.T) *walk {
 
 func (w *walk) start() {
 	w.boot++
-	w.peers = map[string]*detect.Session{}
-	for _, p := range []string{"main", "alt"} {
-		w.peers[p] = detect.NewSession(detect.SessionConfig{Path: p, Peer: "town", Interval: 100 * time.Millisecond, Mult: 5, Boot: 1000 + w.boot}, w.now)
-	}
+	w.startPeer(1000 + w.boot)
 	s := walkSpec()
 	s.Ground = w.ground
 	w.a = New(s)
 	w.say("-- the agent starts in %s", w.disk.Phase)
 	w.step(Started{Boot: w.boot, Wall: w.wall(), Groups: []machine.Record{w.disk}})
+}
+
+// startPeer is a start of the edge's agent, boot its number.
+func (w *walk) startPeer(boot uint64) {
+	w.peers = map[string]*detect.Session{}
+	for _, p := range []string{"main", "alt"} {
+		w.peers[p] = detect.NewSession(detect.SessionConfig{Path: p, Peer: "town", Interval: 100 * time.Millisecond, Mult: 5, Boot: boot}, w.now)
+	}
 }
 
 func walkSpec() Spec {

@@ -44,6 +44,7 @@ type Session struct {
 	cfg   SessionConfig
 	state SessionState
 	since instant.Instant
+	began bool // it has left the state that it was made in
 
 	sendAt instant.Instant // when the next message is due
 	seq    uint64          // of the last one sent; starts at a base of the path's own, so that an echo of another path proves nothing here
@@ -55,6 +56,8 @@ type Session struct {
 	heardAt   instant.Instant // when that one came
 	echoed    uint64          // our newest Seq that a proven message echoed
 	peerState SessionState    // what it last proved to be in
+	planned   bool            // it stopped on purpose and hasn't been up since
+	renewedAt instant.Instant // when it proved a new start while this end was up; 0: that one has heard us
 	expireAt  instant.Instant // end of the detection time; 0: not armed
 	detect    time.Duration   // the peer's Interval × Mult
 
@@ -108,6 +111,9 @@ func (s *Session) Receive(now instant.Instant, m *Message) (fresh bool, err erro
 			return false, ErrReplayed
 		}
 		s.boot, s.heard, s.seen, s.span = m.Boot, m.Seq-1, 0, 0
+		if s.state == Up && s.renewedAt == 0 {
+			s.renewedAt, s.sendAt = now, now // the sooner it hears us the better
+		}
 	default:
 		return false, s.introduce(now, m)
 	}
@@ -121,6 +127,7 @@ func (s *Session) Receive(now instant.Instant, m *Message) (fresh bool, err erro
 	s.echoed = max(s.echoed, m.EchoSeq)
 	s.measure(transit)
 	s.peerState = m.State
+	s.planned = s.planned || m.State == AdminDown
 	s.detect = DetectionTime(m.Interval, m.Mult)
 	s.expireAt = now.Add(s.detect)
 	s.follow(now, m.State)
@@ -170,27 +177,38 @@ func (s *Session) greet(now instant.Instant, m *Message) {
 	}
 }
 
-// follow is the state machine of RFC 5880, 6.8.6, for a proven message.
+// follow is the state machine of RFC 5880, 6.8.6, for a proven message, with one
+// difference: a restart of the peer's agent is no failure of the path. The new
+// start begins down, but what it proves is that both directions work; so the end
+// that is up stays so for a detection time, and the new start comes up at once.
 func (s *Session) follow(now instant.Instant, peer SessionState) {
+	if peer == Init || peer == Up {
+		s.renewedAt = 0
+	}
 	switch {
 	case s.state == AdminDown:
 	case peer == AdminDown:
 		s.enter(now, Down)
 	case s.state == Down && peer == Down:
 		s.enter(now, Init)
-	case s.state == Down && peer == Init:
+	case s.state == Down && (peer == Init || peer == Up && !s.began):
 		s.enter(now, Up)
 	case s.state == Init && peer >= Init:
 		s.enter(now, Up)
-	case s.state == Up && peer == Down:
+	case s.state == Up && peer == Down && (s.renewedAt == 0 || now.Sub(s.renewedAt) >= s.detect):
 		s.enter(now, Down)
 	}
 }
 
 // enter changes the state and lets the peer know at once.
 func (s *Session) enter(now instant.Instant, to SessionState) {
-	if s.state != to {
-		s.state, s.since, s.sendAt = to, now, now
+	if s.state == to {
+		return
+	}
+	s.state, s.since, s.sendAt, s.began = to, now, now, true
+	s.renewedAt = 0
+	if to == Up {
+		s.planned = false
 	}
 }
 
@@ -231,7 +249,7 @@ func (s *Session) Expire(now instant.Instant) (changed bool) {
 	s.expireAt = 0
 	s.seen, s.span = 0, lossKept
 	if s.peerState != AdminDown { // it said that it would be silent
-		s.peerState = Down
+		s.peerState, s.planned = Down, false
 	}
 	if s.state != Init && s.state != Up {
 		return false
@@ -295,9 +313,10 @@ func (s *Session) AdminDown(now instant.Instant, on bool) {
 func (s *Session) State() SessionState { return s.state }
 
 // Seen is the state that says something about the path: AdminDown if either
-// end took it down on purpose (RFC 5882, 3.2: that is no failure), else State.
+// end took it down on purpose (RFC 5882, 3.2: that is no failure), also while the
+// peer comes back, else State.
 func (s *Session) Seen() SessionState {
-	if s.peerState == AdminDown {
+	if s.planned {
 		return AdminDown
 	}
 	return s.state

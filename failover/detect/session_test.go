@@ -2,6 +2,7 @@ package detect
 
 import (
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -139,16 +140,89 @@ func TestSessionDetectsACutOfOneDirection(t *testing.T) {
 	}
 }
 
-func TestSessionSurvivesARestartOfThePeer(t *testing.T) {
-	w := newWorld(t)
-	w.run(time.Second)
-	w.boot("dc", 201)
-	w.run(300 * ms)
-	w.want(Up, Up)
-	w.boot("hall", 101)
-	w.boot("dc", 202)
-	w.run(300 * ms)
-	w.want(Up, Up)
+// watch runs for d and returns what the hall saw of the path, each state once.
+func (w *world) watch(d time.Duration) (seen []SessionState) {
+	for range d / ms {
+		w.run(ms)
+		if now := w.ends["hall"].Seen(); !slices.Contains(seen, now) {
+			seen = append(seen, now)
+		}
+	}
+	return seen
+}
+
+// A start that follows quickly on one that died is no failure of the path, which
+// works in both directions all the time.
+func TestSessionStaysUpOverARestartOfThePeer(t *testing.T) {
+	for _, away := range []time.Duration{0, 35 * ms, 300 * ms} {
+		w := newWorld(t)
+		w.run(time.Second)
+		since := w.ends["hall"].Since()
+		w.cut["dc"], w.cut["hall"] = true, true
+		seen := w.watch(away)
+		w.cut["dc"], w.cut["hall"] = false, false
+		w.boot("dc", 201)
+		seen = append(seen, w.watch(250*ms)...)
+		w.want(Up, Up)
+		if w.ends["hall"].Since() != since || slices.ContainsFunc(seen, func(s SessionState) bool { return s != Up }) {
+			t.Errorf("away for %v: the hall saw %v", away, seen)
+		}
+		w.boot("hall", 101)
+		w.boot("dc", 202)
+		w.run(300 * ms)
+		w.want(Up, Up)
+	}
+}
+
+// The same when the peer said before that it would be gone, whenever its next
+// start begins to listen: what it hears first may be from before the farewell.
+func TestSessionPlannedRestartIsNoFailure(t *testing.T) {
+	for away := range 40 {
+		w := newWorld(t)
+		w.run(time.Second)
+		w.ends["hall"].sendAt = w.now.Add(8 * ms) // under way when the farewell comes
+		w.ends["dc"].AdminDown(w.now, true)
+		w.run(ms)
+		w.cut["dc"] = true
+		seen := w.watch(time.Duration(away) * ms)
+		w.cut["dc"] = false
+		w.boot("dc", 201)
+		seen = append(seen, w.watch(300*ms)...)
+		w.want(Up, Up)
+		if slices.Contains(seen, Down) || slices.Contains(seen, Init) {
+			t.Errorf("away for %d ms: the hall saw %v", away, seen)
+		}
+	}
+}
+
+// A start that never gets beyond down doesn't hold the path up, nor does one
+// after the other.
+func TestSessionDoesntWaitForANewStartForLong(t *testing.T) {
+	for _, again := range []time.Duration{time.Hour, 150 * ms} {
+		w := newWorld(t)
+		w.run(time.Second)
+		h, boot, began := w.ends["hall"], uint64(201), w.now
+		deaf := NewSession(config("hall", boot), w.now)
+		next := w.now.Add(again)
+		for h.State() == Up && w.now.Sub(began) < 5*time.Second {
+			w.now = w.now.Add(20 * ms)
+			var out, in Message
+			out.From, in.From = "hall", "dc"
+			h.Stamp(w.now, 0, &out)
+			if w.now >= next {
+				boot++
+				deaf, next = NewSession(config("hall", boot), w.now), w.now.Add(again)
+			}
+			_, _ = deaf.Receive(w.now, &out)
+			deaf.Stamp(w.now, 0, &in)
+			in.State = Down
+			_, _ = h.Receive(w.now, &in)
+			h.Expire(w.now)
+		}
+		if took := w.now.Sub(began); took < 600*ms || took > 800*ms {
+			t.Errorf("a new start every %v that stays down: the hall is down after %v", again, took)
+		}
+	}
 }
 
 // Everything that the peer ever sent, played back at any later moment, changes nothing.
@@ -304,9 +378,31 @@ func TestSessionAdminDown(t *testing.T) {
 	}
 	w.cut["dc"] = false
 	w.boot("dc", 201)
-	w.run(time.Second)
+	if seen := w.watch(time.Second); !slices.Equal(seen, []SessionState{AdminDown, Up}) {
+		t.Errorf("while its agent comes back the hall sees %v", seen)
+	}
 	w.want(Up, Up)
-	if got := w.ends["hall"].Seen(); got != Up {
+	w.cut["dc"] = true
+	w.run(time.Second)
+	if got := w.ends["hall"].Seen(); got != Down {
+		t.Errorf("a cut after its return: the hall sees %v", got)
+	}
+}
+
+// Who comes back and falls silent before it was up has failed.
+func TestSessionPlannedAbsenceEndsWithANewSilence(t *testing.T) {
+	w := newWorld(t)
+	w.run(time.Second)
+	w.ends["dc"].AdminDown(w.now, true)
+	w.run(100 * ms)
+	w.boot("dc", 201)
+	for n := 0; w.ends["hall"].peerState == AdminDown && n < 1000; n++ {
+		w.run(ms)
+		w.ends["dc"].state = Down // it never hears enough
+	}
+	w.cut["dc"] = true
+	w.run(time.Second)
+	if got := w.ends["hall"].Seen(); got != Down {
 		t.Errorf("hall sees %v", got)
 	}
 }
