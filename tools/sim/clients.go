@@ -28,6 +28,7 @@ type conn struct {
 // writing is what became of one write.
 type writing struct {
 	db      int32
+	client  int32 // its place in clients; it may have given the write up since
 	flushed bool
 	acked   bool
 	listed  bool
@@ -71,9 +72,18 @@ func (w *world) turn(i int) {
 		return
 	}
 	c.num, c.sentAt = int32(len(w.writes)), w.now
-	w.writes = append(w.writes, writing{db: int32(c.db.id)})
+	w.writes = append(w.writes, writing{db: int32(c.db.id), client: int32(i)})
 	commit := w.rng.Int64N(8*ms) + ms + w.nodes[s.node].slow/4
-	w.q.push(item{at: w.now + took + commit, kind: doCommit, n: int32(i)})
+	w.q.push(item{at: w.now + took + commit, kind: doCommit, n: c.num})
+}
+
+// waiting is the client that waits for a write; nil: it has given it up.
+func (w *world) waiting(num int32) *client {
+	c := &w.clients[w.writes[num].client]
+	if c.num != num {
+		return nil
+	}
+	return c
 }
 
 func (w *world) connect(c *client) bool {
@@ -107,10 +117,10 @@ func (w *world) connect(c *client) bool {
 
 func (w *world) joined2(a, b int) bool { return a == b || a != hall && b != hall || w.joined(a, b) }
 
-// commit is the moment at which a client's write is flushed, and its reply leaves.
-func (w *world) commit(i int) {
-	c := &w.clients[i]
-	if c.num < 0 {
+// commit is the moment at which a write is flushed, and its reply leaves.
+func (w *world) commit(num int32) {
+	c := w.waiting(num)
+	if c == nil {
 		return
 	}
 	s := c.conn.server
@@ -119,7 +129,7 @@ func (w *world) commit(i int) {
 		return
 	}
 	if s.hung > w.now {
-		w.q.push(item{at: s.hung, kind: doCommit, n: int32(i)})
+		w.q.push(item{at: s.hung, kind: doCommit, n: num})
 		return
 	}
 	if s.state != writable || !c.conn.admitted(w) {
@@ -141,25 +151,20 @@ func (w *world) commit(i int) {
 		c.conn = conn{}
 		return
 	}
-	w.q.push(item{at: w.now + took, kind: doReply, n: int32(i)})
+	w.q.push(item{at: w.now + took, kind: doReply, n: num})
 }
 
 func (w *world) acknowledge(c *client) {
-	if c.num < 0 {
-		return
-	}
 	w.writes[c.num].acked = true
 	w.acked++
 	c.num = -1
 }
 
-func (w *world) reply(i int) {
-	c := &w.clients[i]
-	if c.conn.server == nil {
-		c.num = -1
-		return
+// reply is the moment at which a client hears that its write is there.
+func (w *world) reply(num int32) {
+	if c := w.waiting(num); c != nil {
+		w.acknowledge(c)
 	}
-	w.acknowledge(c)
 }
 
 func (w *world) entry(db *database) *steer.Entry {

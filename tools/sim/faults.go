@@ -177,8 +177,10 @@ func (w *world) fault() {
 		w.say("line %s doubles packets", w.lines[l].name)
 		way.dup += 0.5
 		w.after(d, func() { way.dup -= 0.5 })
-	case 7, 8:
+	case 7:
 		n.crashRestart()
+	case 8:
+		n.restart()
 	case 9, 10:
 		w.blink(n)
 	case 11:

@@ -213,6 +213,18 @@ func (n *node) crashRestart() {
 	n.w.after(100*ms+n.w.rng.Int64N(3*sec), n.start)
 }
 
+// restart is what a new configuration may ask for: the process ends on purpose,
+// which its peers are told, and another follows at once.
+func (n *node) restart() {
+	if n.ag == nil || n.stalledNow() {
+		return
+	}
+	n.w.say("%s starts its agent anew", nodeNames[n.id])
+	n.step(agent.Stopping{})
+	n.crash()
+	n.w.after(20*ms+n.w.rng.Int64N(sec/2), n.start)
+}
+
 // stalledNow says whether the process doesn't run now.
 func (n *node) stalledNow() bool { return n.stalled > n.w.now }
 

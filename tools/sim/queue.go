@@ -9,8 +9,8 @@ const (
 	doLook               // node looks at database n
 	doProbe              // node probes service n
 	doTurn               // client n acts
-	doCommit             // client n's write is flushed
-	doReply              // client n's reply arrives
+	doCommit             // write n is flushed
+	doReply              // write n's reply arrives
 	doShip               // log arrives at server n
 	doStep               // p is a *flight whose next sub-step is due
 )

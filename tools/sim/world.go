@@ -130,9 +130,9 @@ func (w *world) handle(it item) {
 	case doTurn:
 		w.turn(int(it.n))
 	case doCommit:
-		w.commit(int(it.n))
+		w.commit(it.n)
 	case doReply:
-		w.reply(int(it.n))
+		w.reply(it.n)
 	case doShip:
 		w.servers[it.n].arrive()
 	case doStep:
