@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,8 +68,8 @@ func (t *Target) verify(ctx context.Context, r *Result) error {
 		return nil
 	}
 	// The new version runs: it is the old one for the next cut.
-	if out, err := t.Console.Do(ctx, "image accept"); err != nil || !strings.Contains(out, "accepted") {
-		return fmt.Errorf("accept %s: %w: %s", b.Version, err, out)
+	if err := t.accept(ctx); err != nil {
+		return err
 	}
 	t.running = layout.Version(b.Version)
 	file, err := t.File("stick")
@@ -76,6 +77,23 @@ func (t *Target) verify(ctx context.Context, r *Result) error {
 		return err
 	}
 	return t.offerLater(ctx, file)
+}
+
+// accept ends the trial of the image that runs, which may have been good enough
+// for the box by itself meanwhile.
+func (t *Target) accept(ctx context.Context) error {
+	said, err := t.Console.Do(ctx, "image accept")
+	if err != nil {
+		return err
+	}
+	b, err := t.box(ctx)
+	if err != nil {
+		return err
+	}
+	if !slices.ContainsFunc(b.Images, func(i control.Image) bool { return i.Running && i.State == "accepted" }) {
+		return fmt.Errorf("accept %s: %s: %+v", b.Version, said, b.Images)
+	}
+	return nil
 }
 
 // images demands that what the loader could start is whole, that exactly one
