@@ -103,10 +103,11 @@ func (d folders) keeper(wanted func() []units.Unit) (*revisions.Keeper, error) {
 }
 
 // applyMost bounds one change: the network, then a restart of the agent.
-const applyMost = 90 * time.Second
+const applyMost = 120 * time.Second
 
-// comeBack bounds a restart of the agent: it opens databases and sockets.
-const comeBack = 30 * time.Second
+// comeBack bounds a restart of the agent: it opens databases and sockets. Its
+// watchman (appliance/pid1/vigil) is as patient.
+const comeBack = 60 * time.Second
 
 // apply carries text out, in place of old (nil: there was none).
 func (a *applier) apply(ctx context.Context, old, text []byte) (changes, restarted []string, err error) {
