@@ -44,11 +44,11 @@ const (
 // somebody has them (RFC 5227, 2.1.1): three ARP probes for each, all addresses
 // at once, 180 ms in all. A conflict is an ARP packet of another MAC with the
 // address as its sender, or another host's probe for it. IPv6 addresses are left
-// out, since the kernel looks for duplicates itself (see rtnl.WaitUsable); so is
-// a link without Ethernet, where nobody could answer. The result is in the order
-// of addrs, one for each at most. ErrNoCarrier is for a link to ask again when
-// it has some. When ctx ends it returns what it has, with the error of ctx. It
-// works in the network namespace of the calling thread and needs CAP_NET_RAW.
+// out, since the kernel looks for duplicates itself (RFC 4862, 5.4); so is a link
+// without Ethernet, where nobody could answer. The result is in the order of
+// addrs, one for each at most. ErrNoCarrier is for a link to ask again when it
+// has some. When ctx ends it returns what it has, with the error of ctx. It works
+// in the network namespace of the calling thread and needs CAP_NET_RAW.
 func Probe(ctx context.Context, link string, addrs []netip.Addr) ([]Conflict, error) {
 	found, err := probe(ctx, link, addrs)
 	if err != nil {

@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"komainu/drivers/netns/netnstest"
-	"komainu/drivers/rtnl"
 	"komainu/netstack/plan"
 	"komainu/netstack/spec"
 )
@@ -139,11 +138,7 @@ func TestHostTunnelWithoutAssociationDrops(t *testing.T) {
 	p.makes(spec.XFRM)
 	netnstest.IP(t, p.far, "addr add 198.51.100.2/24 dev p0\naddr add fd00:2::2/64 dev p0 nodad")
 	p.converge(tunnels(7))
-	netnstest.Do(t, p.box, func() error {
-		ctx := t.Context()
-		_, err := rtnl.WaitUsable(ctx, []spec.Address{on("p0", "fd00:2::1/64")})
-		return err
-	})
+	p.unusable(on("p0", "fd00:2::1/64"))
 	before := p.detail(p.c, "vpn-0").Counters
 	wire := sniff(t, p.far)
 	for _, to := range []string{"10.1.2.3:9", "[fd00:100::9]:9", "198.51.100.2:9", "[fd00:2::2]:9"} {

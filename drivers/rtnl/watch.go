@@ -11,7 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"komainu/netstack/qos"
-	"komainu/netstack/spec"
 )
 
 // Link is the state of one network interface.
@@ -137,48 +136,6 @@ func concerns(m netlink.Message) What {
 		}
 	}
 	return ""
-}
-
-// WaitUsable waits until the IPv6 addresses among addrs have passed duplicate
-// detection (RFC 4862, 5.4), or ctx ends, and returns those that can't be used
-// then: Duplicate, still Tentative (a link without carrier), or neither, if they
-// aren't there. It works in the network namespace of the calling thread.
-func WaitUsable(ctx context.Context, addrs []spec.Address) ([]spec.Address, error) {
-	ctx, done := context.WithCancel(ctx)
-	defer done()
-	var unusable []spec.Address
-	look := func(c *Conn) error {
-		have, err := c.Observe()
-		if err != nil {
-			return err
-		}
-		state := map[spec.Address]spec.Address{}
-		for _, h := range have.Addresses {
-			state[spec.Address{Link: h.Link, Prefix: h.Prefix}] = h
-		}
-		unusable = nil
-		pending := false
-		for _, a := range addrs {
-			a = spec.Address{Link: a.Link, Prefix: a.Prefix}
-			h, there := state[a]
-			if !there {
-				h = a
-			}
-			if !there || h.Tentative || h.Duplicate {
-				unusable = append(unusable, h)
-			}
-			pending = pending || h.Tentative
-		}
-		if !pending {
-			done()
-		}
-		return nil
-	}
-	err := listen(ctx, []uint{unix.RTNLGRP_IPV6_IFADDR}, look, func(c *Conn, _ []netlink.Message) error { return look(c) })
-	if err != nil {
-		return nil, fmt.Errorf("wait for duplicate detection: %w", err)
-	}
-	return unusable, nil
 }
 
 // listen joins groups, calls all once it hears them and whenever something was
