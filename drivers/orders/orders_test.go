@@ -148,7 +148,7 @@ func TestOrders(t *testing.T) {
 	ca := newAuthority(t)
 	ln, stop := serve(t, "127.0.0.1:0", ca.config("dc-db"), echo)
 	c := newClient(t, ca.config("hinata-cho"))
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	do := func(what string) (order, error) {
 		var out order
@@ -211,7 +211,7 @@ func TestStrangers(t *testing.T) {
 		return nil, nil
 	}
 	ln, _ := serve(t, "127.0.0.1:0", ca.config("dc-db"), reached)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	foreign := other.config("hall") // trusts the server's authority, but isn't of it
 	foreign.RootCAs = ca.config("x").RootCAs
@@ -243,7 +243,7 @@ func TestStrangers(t *testing.T) {
 func TestTooLong(t *testing.T) {
 	ca := newAuthority(t)
 	ln, _ := serve(t, "127.0.0.1:0", ca.config("dc-db"), echo)
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if err := newClient(t, ca.config("hall")).Do(ctx, ln.Addr().String(), "dc-db", strings.Repeat("x", maxLine), nil); err == nil {
 		t.Error("no error")

@@ -104,7 +104,7 @@ func TestPsqlSeesTheSentence(t *testing.T) {
 				cfg.Certificate = fixed(cert)
 			}
 			e, addr := start(t, cfg)
-			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 			defer cancel()
 			cmd := exec.CommandContext(ctx, psql, "-X", "-v", "VERBOSITY=verbose", "-c", "select 1",
 				fmt.Sprintf("host=localhost hostaddr=127.0.0.1 port=%d user=clerk dbname=resident sslmode=%s sslrootcert=%s", addr.Port, c.mode, root))
@@ -134,7 +134,7 @@ func TestPgxSeesTheSentence(t *testing.T) {
 		return sentence
 	}})
 	for _, c := range []string{"sslmode=disable", "sslmode=prefer", "sslmode=require", "sslmode=verify-full", "sslmode=verify-full sslnegotiation=direct"} {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		_, err := pgx.Connect(ctx, fmt.Sprintf("host=localhost port=%d user=clerk dbname=resident sslrootcert=%s %s", addr.Port, root, c))
 		cancel()
 		var answer *pgconn.PgError
@@ -155,7 +155,7 @@ func TestCertificateIsReplacedWhileRunning(t *testing.T) {
 	present.Store(old)
 	_, addr := start(t, Config{Certificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return present.Load(), nil }})
 	connect := func() error {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		_, err := pgx.Connect(ctx, fmt.Sprintf("host=localhost port=%d user=clerk sslrootcert=%s sslmode=verify-full", addr.Port, root))
 		return err
@@ -184,7 +184,7 @@ func talk(t *testing.T, addr *net.TCPAddr, b []byte) string {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := conn.Write(b); err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func waitFor(t *testing.T, done func() bool, what func() string) {
 // Clients that send nothing hold their place for the timeout and no longer,
 // and somebody who waits behind them gets the sentence all the same.
 func TestSlowClientsAreBounded(t *testing.T) {
-	e, addr := start(t, Config{Connections: 4, Timeout: 200 * time.Millisecond})
+	e, addr := start(t, Config{Connections: 4, Timeout: 2 * time.Second})
 	for range 8 {
 		conn, err := net.DialTCP("tcp", nil, addr)
 		if err != nil {

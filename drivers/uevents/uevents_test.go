@@ -57,7 +57,7 @@ func TestHostEvent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var got Event
 	if err := c.Run(ctx, func(e Event) {

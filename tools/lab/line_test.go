@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -77,17 +76,16 @@ func TestLineKeepsItsParameters(t *testing.T) {
 	}
 	t.Run("delay", func(t *testing.T) {
 		both(lab.Params{Delay: 25 * time.Millisecond})
-		var all []time.Duration
-		for range 15 {
-			rtt, err := p.ping(64, time.Second)
+		least := time.Minute
+		for n := 0; n < 15 || n < 200 && least > 54*time.Millisecond; n++ { // a busy machine answers late, but never early
+			rtt, err := p.ping(64, 10*time.Second)
 			if err != nil {
 				t.Fatal(err)
 			}
-			all = append(all, rtt)
+			least = min(least, rtt)
 		}
-		slices.Sort(all)
-		if m := all[len(all)/2]; all[0] < 50*time.Millisecond || m > 54*time.Millisecond {
-			t.Errorf("round trips of 2 × 25 ms: least %v, median %v", all[0], m)
+		if least < 50*time.Millisecond || least > 54*time.Millisecond {
+			t.Errorf("round trips of 2 × 25 ms: least %v", least)
 		}
 	})
 	t.Run("loss", func(t *testing.T) {
@@ -119,7 +117,7 @@ func TestLineKeepsItsParameters(t *testing.T) {
 		p := dial(t, w.Hall, lab.MainEdge6)
 		const size = 952 // + 8 UDP + 40 IPv6 = 1000 bytes
 		least := time.Minute
-		for range 5 { // a busy machine answers late, but never early
+		for range 50 { // as above
 			p.n += 29
 			start := time.Now()
 			for range 29 {

@@ -68,7 +68,7 @@ func TestClerkOverTheLine(t *testing.T) {
 	var led ledger.Ledger
 	work, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
-	clerk := ledger.Clerk{Name: "c1", Conn: dsn, Dial: client.Dial, Timeout: 150 * time.Millisecond, Mix: ledger.Counter(), Size: size, Seed: 1}
+	clerk := ledger.Clerk{Name: "c1", Conn: dsn, Dial: client.Dial, Timeout: 500 * time.Millisecond, Mix: ledger.Counter(), Size: size, Seed: 1}
 	go func() { done <- clerk.Run(work, &rec, &led) }()
 	defer func() {
 		stop()
@@ -78,7 +78,7 @@ func TestClerkOverTheLine(t *testing.T) {
 	}()
 	wait := func(what string, keep func(ledger.Op) bool) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+		ctx, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()
 		if _, err := rec.Wait(ctx, keep); err != nil {
 			t.Fatalf("%s: %v", what, err)

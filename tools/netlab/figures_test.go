@@ -245,7 +245,7 @@ func session(t *testing.T, from, to *lab.Host, at string) func() error {
 	served := <-accepted
 	t.Cleanup(func() { c.Close(); served.Close() })
 	return func() error {
-		must(t, c.SetDeadline(time.Now().Add(10*time.Second)))
+		must(t, c.SetDeadline(time.Now().Add(time.Minute)))
 		if _, err := c.Write([]byte("x")); err != nil {
 			return err
 		}

@@ -154,7 +154,7 @@ func secondAgent(t *testing.T, ctx context.Context, w *World) {
 		{"the same state", w.Hall.StateDir(), other},
 		{"the same sockets", other, w.Hall.RunDir()},
 	} {
-		bounded, cancel := context.WithTimeout(ctx, 10*time.Second)
+		bounded, cancel := context.WithTimeout(ctx, time.Minute)
 		out, err := w.Hall.Run(bounded, lab.Daemon{Argv: []string{w.Program, "agent", "--config", config(w.Hall), "--state", x.state, "--run", x.run}})
 		late := bounded.Err()
 		cancel()
