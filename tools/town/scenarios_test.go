@@ -62,7 +62,7 @@ func playText(t *testing.T, name, src string, s Settings) {
 }
 
 func playOn(t *testing.T, src string, o Options) {
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 35*time.Minute)
 	defer cancel()
 	o.Seed, o.Keep = 1, os.Getenv("KEEP") != ""
 	w, err := Build(ctx, o)

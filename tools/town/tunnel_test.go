@@ -18,30 +18,30 @@ import (
 // charon dies at one end and hangs at the other, and nobody notices; then the
 // stock outage and return.
 const closedLine = `
-within 240s ready resident
-within 60s settled
+within 720s ready resident
+within 180s settled
 start clerks
 after 3s cut main
-within 30s carries alt
-within 30s writes dc
+within 90s carries alt
+within 90s writes dc
 heal main
-within 60s carries main
-within 30s writes dc
+within 180s carries main
+within 90s writes dc
 after 2s restart charon on hall
-after 5s within 30s writes dc
+after 5s within 90s writes dc
 stop charon on edge
-after 5s within 30s writes dc
+after 5s within 90s writes dc
 expect no-mode-change
 after 5s cut both
-within 60s mode resident local-read
-within 30s reads local
+within 180s mode resident local-read
+within 90s reads local
 order write resident "both lines are cut"
-within 30s writes local
+within 90s writes local
 heal both
-within 60s fenced dc
+within 180s fenced dc
 order dc resident
-within 240s returned resident
-within 60s writes dc
+within 720s returned resident
+within 180s writes dc
 stop clerks
 expect no-lost-rows
 `

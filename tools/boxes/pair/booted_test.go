@@ -19,18 +19,18 @@ import (
 // over the line, both lines are cut, reads go on, writes are ordered, and all
 // comes back. Every time is a deadline, not a figure.
 const outage = `
-within 300s ready resident
+within 600s ready resident
 start clerks
 after 10s cut both
-within 60s mode resident local-read
-within 60s reads local
+within 120s mode resident local-read
+within 120s reads local
 order write resident "both lines are cut"
-within 60s writes local
+within 120s writes local
 after 5s heal both
-within 120s fenced dc
+within 240s fenced dc
 order dc resident
-within 300s returned resident
-within 60s writes dc
+within 600s returned resident
+within 120s writes dc
 stop clerks
 expect no-lost-rows
 `
