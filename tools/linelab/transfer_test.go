@@ -22,6 +22,7 @@ import (
 // Transfers of the trial, scaled.
 const (
 	scale     = 100
+	longScale = 500                 // AT-23, whose largest file has 10 GB
 	copySize  = 150_000_000 / scale // AT-22
 	fileSize  = 10_000_000 / scale  // AT-25
 	fileCount = 1_500_000_000 / scale / fileSize
@@ -56,9 +57,10 @@ func sink(t *testing.T, w *World) {
 	t.Cleanup(func() { l.Close(); <-done })
 }
 
-// transfer copies size bytes to the sink and returns bytes per second. mss is
-// the largest segment; 0: what the path tells.
-func (w *World) transfer(t *testing.T, size, mss int) float64 {
+// transfer copies size bytes to the sink and returns bytes per second, and how
+// many bytes TCP sent twice for it. mss is the largest segment; 0: what the path
+// tells.
+func (w *World) transfer(t *testing.T, size, mss int) (rate float64, twice int) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
 	defer cancel()
@@ -80,7 +82,16 @@ func (w *World) transfer(t *testing.T, size, mss int) float64 {
 	must(t, c.(*net.TCPConn).CloseWrite())
 	_, err := io.ReadFull(c, b[:1])
 	must(t, err)
-	return float64(size) / time.Since(begin).Seconds()
+	rate = float64(size) / time.Since(begin).Seconds()
+	raw, err := c.(*net.TCPConn).SyscallConn()
+	must(t, err)
+	var info *unix.TCPInfo
+	var asked error
+	must(t, raw.Control(func(fd uintptr) {
+		info, asked = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO)
+	}))
+	must(t, asked)
+	return rate, int(info.Bytes_retrans) //nolint:gosec // less than was sent
 }
 
 // segments makes a sender's segments small, and its queue, so that what waits at
@@ -125,9 +136,11 @@ func TestHostFiguresTransfer(t *testing.T) {
 	for range n {
 		best := 0.0
 		for _, mtu := range sweepMTU(found) {
-			best = max(best, w.transfer(t, copySize, mtu-tcp4))
+			rate, _ := w.transfer(t, copySize, mtu-tcp4)
+			best = max(best, rate)
 		}
-		figure("transfer", w.transfer(t, copySize, 0)/1000)
+		rate, _ := w.transfer(t, copySize, 0)
+		figure("transfer", rate/1000)
 		figure("transfer/best of sweep", best/1000)
 	}
 }
@@ -135,22 +148,27 @@ func TestHostFiguresTransfer(t *testing.T) {
 // trialLine is what the trial's line carried, in KB/s (OFB-9).
 const trialLine = 743.72
 
+// small is what a packet on the line has at most that isn't a full segment's:
+// heartbeats, of which a slow machine sends more in one copy.
+const small = 300
+
 // weight copies size bytes and returns what the trial's line would have made of
-// it, in KB/s: by the bytes that both lines had to carry for it, heartbeats
-// included, since an emulated machine's time says little.
+// it, in KB/s: by the bytes that both lines had to carry for it, since an
+// emulated machine's time says little. What TCP sent twice counts as carried:
+// that is a matter of time as well.
 func (w *World) weight(t *testing.T, size, mss int) float64 {
 	t.Helper()
 	var wire atomic.Int64
 	for _, l := range w.Lines("both") {
 		l.Watch(func(d lab.Direction, p []byte) {
-			if d == lab.HallToDC {
+			if d == lab.HallToDC && len(p) > small {
 				wire.Add(int64(len(p)))
 			}
 		})
 		defer l.Watch(nil)
 	}
-	w.transfer(t, size, mss)
-	return trialLine * float64(size) / float64(wire.Load())
+	_, twice := w.transfer(t, size, mss)
+	return trialLine * float64(size+twice) / float64(wire.Load())
 }
 
 // TestHostLineTransfers: a copy is fastest at the MTU that was found (AT-22), and
@@ -162,15 +180,23 @@ func TestHostLineTransfers(t *testing.T) {
 	found := w.slow(t)
 	// The first one warms up.
 	w.transfer(t, copySize/10, 0)
-	ours, best := w.weight(t, copySize, 0), 0.0
+	// The best of each: the search for the path MTU, which goes on meanwhile, is
+	// carried by the same lines.
+	const copies = 3
+	weights := map[int]float64{}
+	for range copies {
+		weights[found] = max(weights[found], w.weight(t, copySize, 0))
+		for _, mtu := range sweepMTU(found) {
+			weights[mtu] = max(weights[mtu], w.weight(t, copySize, mtu-tcp4))
+		}
+	}
+	ours, best := weights[found], 0.0
 	var said []string
 	for _, mtu := range sweepMTU(found) {
-		rate := w.weight(t, copySize, mtu-tcp4)
-		best = max(best, rate)
-		said = append(said, fmt.Sprintf("%d: %.0f", mtu, rate))
+		best = max(best, weights[mtu])
+		said = append(said, fmt.Sprintf("%d: %.0f", mtu, weights[mtu]))
 	}
-	// Heartbeats and what TCP sends twice are a part of it that varies.
-	ok := ours >= 0.98*best
+	ok := ours >= 0.99*best
 	result("AT-22", ok, fmt.Sprintf("150 MB / %d copied at MTUs by hand and at the one found, over lines with a silent limit; by the bytes on the line, at the trial's %.2f KB/s", scale, trialLine),
 		fmt.Sprintf("%d (found): %.0f KB/s of files; %s", found, ours, strings.Join(said, "; ")))
 	if !ok {
@@ -183,13 +209,13 @@ func TestHostLineTransfers(t *testing.T) {
 	var rates []float64
 	said = nil
 	for _, size := range []int{500_000_000, 1_000_000_000, 5_000_000_000, 10_000_000_000} {
-		rate := w.transfer(t, size/scale, 0)
+		rate, _ := w.transfer(t, size/longScale, 0)
 		rates = append(rates, rate)
-		said = append(said, fmt.Sprintf("%d MB: %.0f", size/scale/1_000_000, rate/1000))
+		said = append(said, fmt.Sprintf("%d MB: %.0f", size/longScale/1_000_000, rate/1000))
 	}
 	// The trial fell from 734.63 to 724.85 KB/s.
 	slowest := slices.Min(rates[1:]) / rates[0]
-	result("AT-23", true, fmt.Sprintf("files of 0.5, 1, 5, 10 GB / %d through the tunnel at the MTU found", scale),
+	result("AT-23", true, fmt.Sprintf("files of 0.5, 1, 5, 10 GB / %d through the tunnel at the MTU found", longScale),
 		fmt.Sprintf("complete; KB/s at %s; slowest / first %.2f", strings.Join(said, ", "), slowest))
 }
 
