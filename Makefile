@@ -42,12 +42,14 @@ generated:
 unit:
 	go test -short -p 2 -skip '$(HOST_TESTS)|$(BOOT_TESTS)' ./...
 
-TEST_STAGES := static test-host fuzz-short sim vm image boot accept
+# The image first: its tests use its parts.
+TEST_STAGES := static image test-host fuzz-short sim vm boot accept
 
 test: setup-test build ## everything: static checks, all tests as root, simulation, stock kernel, booted image, acceptance
 	@rm -f out/tally; failed=; \
 	for stage in $(TEST_STAGES); do \
-		echo "== make $$stage"; $(MAKE) --no-print-directory $$stage || failed="$$failed $$stage"; \
+		echo "== make $$stage"; begin=$$(date +%s); $(MAKE) --no-print-directory $$stage || failed="$$failed $$stage"; \
+		echo "== make $$stage took $$(($$(date +%s) - begin)) s"; \
 	done; \
 	awk '{ p += $$1; f += $$2; s += $$3 } END { printf "%d passed, %d failed, %d skipped\n", p, f, s }' out/tally /dev/null; \
 	if [ -n "$$failed" ]; then echo "FAIL: make$$failed"; exit 1; fi
