@@ -72,7 +72,11 @@ func TestNoKEBehindThePort(t *testing.T) {
 			srv := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}})
 			_, _ = io.Copy(io.Discard, srv)
 		}, ErrALPN},
-		"hangs up": {func(net.Conn) {}, io.EOF},
+		// Not a mere Close: with something unread, that is a reset.
+		"hangs up": {func(c net.Conn) {
+			_ = c.(*net.TCPConn).CloseWrite()
+			_, _ = io.Copy(io.Discard, c)
+		}, io.EOF},
 		"TLS 1.2": {func(c net.Conn) {
 			_ = tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}, MaxVersion: tls.VersionTLS12}).Handshake()
 		}, nil},
@@ -88,7 +92,8 @@ func TestNoKEBehindThePort(t *testing.T) {
 		"half a response": {func(c net.Conn) {
 			srv := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{nts.ALPN}})
 			_, _ = srv.Write([]byte{0x80, 1, 0, 2, 0})
-			_ = srv.Close()
+			_ = srv.CloseWrite()
+			_, _ = io.Copy(io.Discard, srv)
 		}, io.ErrUnexpectedEOF},
 		"endless response": {func(c net.Conn) {
 			srv := tls.Server(c, &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{nts.ALPN}})
