@@ -1,12 +1,15 @@
 package linelab
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
 	"net"
+	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -19,19 +22,40 @@ import (
 	"komainu/tools/lab"
 )
 
-// Transfers of the trial, scaled.
+// Sizes of the trial's transfers in bytes.
 const (
-	scale     = 100
-	longScale = 500                 // AT-23, whose largest file has 10 GB
-	copySize  = 150_000_000 / scale // AT-22
-	fileSize  = 10_000_000 / scale  // AT-25
-	fileCount = 1_500_000_000 / scale / fileSize
+	copyWhole = 150_000_000 // AT-22
+	fileWhole = 10_000_000  // AT-25
+	fileCount = 150
+)
+
+// longWhole are those of AT-23.
+var longWhole = []int{500_000_000, 1_000_000_000, 5_000_000_000, 10_000_000_000}
+
+const (
 	// outerHole is the line on which the trial found 990 inside.
 	outerHole = 1044
 	// The line of AT-22, in bytes per second: slow enough that the line is the
 	// limit and not the emulated machine.
 	slowLine = 1_000_000
 )
+
+// scaleSetting is an environment variable: how many times smaller than the
+// trial's a transfer is. The full size takes hours (make soak PART=transfers).
+const scaleSetting = "LINELAB_SCALE"
+
+func scale(t *testing.T) int {
+	t.Helper()
+	text := cmp.Or(os.Getenv(scaleSetting), "100")
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > 1000 {
+		t.Fatalf("%s=%s: a whole number from 1 to 1000", scaleSetting, text)
+	}
+	return n
+}
+
+// slowest is less than any transfer here reaches, in bytes per second.
+const slowest = 50_000
 
 // store is where files go.
 const store = lab.App4 + ":9"
@@ -62,7 +86,7 @@ func sink(t *testing.T, w *World) {
 // tells.
 func (w *World) transfer(t *testing.T, size, mss int) (rate float64, twice int) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute+time.Duration(size/slowest)*time.Second)
 	defer cancel()
 	var c net.Conn
 	begin := time.Now()
@@ -130,6 +154,7 @@ func (w *World) slow(t *testing.T) int {
 // TestHostFiguresTransfer: goodput at the MTU found against the best of others.
 func TestHostFiguresTransfer(t *testing.T) {
 	n := rounds(t)
+	copySize := copyWhole / scale(t)
 	w := start(t, Options{})
 	sink(t, w)
 	found := w.slow(t)
@@ -175,6 +200,8 @@ func (w *World) weight(t *testing.T, size, mss int) float64 {
 // large files go through (AT-23).
 func TestHostLineTransfers(t *testing.T) {
 	stockOnly(t)
+	scale := scale(t)
+	copySize := copyWhole / scale
 	w := start(t, Options{})
 	sink(t, w)
 	found := w.slow(t)
@@ -208,15 +235,15 @@ func TestHostLineTransfers(t *testing.T) {
 	}
 	var rates []float64
 	said = nil
-	for _, size := range []int{500_000_000, 1_000_000_000, 5_000_000_000, 10_000_000_000} {
-		rate, _ := w.transfer(t, size/longScale, 0)
+	for _, size := range longWhole {
+		rate, _ := w.transfer(t, size/scale, 0)
 		rates = append(rates, rate)
-		said = append(said, fmt.Sprintf("%d MB: %.0f", size/longScale/1_000_000, rate/1000))
+		said = append(said, fmt.Sprintf("%d MB: %.0f", size/scale/1_000_000, rate/1000))
 	}
 	// The trial fell from 734.63 to 724.85 KB/s.
-	slowest := slices.Min(rates[1:]) / rates[0]
-	result("AT-23", true, fmt.Sprintf("files of 0.5, 1, 5, 10 GB / %d through the tunnel at the MTU found", longScale),
-		fmt.Sprintf("complete; KB/s at %s; slowest / first %.2f", strings.Join(said, ", "), slowest))
+	decay := slices.Min(rates[1:]) / rates[0]
+	result("AT-23", true, fmt.Sprintf("files of 0.5, 1, 5, 10 GB / %d through the tunnel at the MTU found", scale),
+		fmt.Sprintf("complete; KB/s at %s; slowest / first %.2f", strings.Join(said, ", "), decay))
 }
 
 // TestHostLineResumes: files go on after cuts of the tunnel, none that arrived
@@ -226,11 +253,13 @@ func TestHostLineResumes(t *testing.T) {
 	const (
 		faster = 10
 		rate   = 48_000 * faster // of payload, as the trial's cap
-		bound  = 567 * time.Minute / scale / faster
 		cutFor = time.Second
 	)
+	scale := scale(t)
+	fileSize := fileWhole / scale
+	bound := 567 * time.Minute / time.Duration(scale*faster)
 	w := start(t, Options{})
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute+2*bound)
 	defer cancel()
 	s, err := NewStore(ctx, w.App, store)
 	must(t, err)
@@ -253,7 +282,7 @@ func TestHostLineResumes(t *testing.T) {
 	defer cancel()
 	at := func(part int) {
 		t.Helper()
-		must(t, Until(ctx, 2*time.Minute, "files to arrive", func() error {
+		must(t, Until(ctx, 2*time.Minute+bound, "files to arrive", func() error {
 			if whole, _ := s.Counts(); whole < part {
 				return fmt.Errorf("%d of %d", whole, part)
 			}
