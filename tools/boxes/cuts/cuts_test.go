@@ -12,7 +12,7 @@ import (
 )
 
 var (
-	number = flag.Int("cuts", 4, "how many `cuts` TestBootedCuts makes")
+	number = flag.Int("cuts", len(cuts.Kinds()), "how many `cuts` TestBootedCuts makes")
 	seed   = flag.Uint64("seed", 1, "the first cut's `seed`")
 	record = flag.String("record", "", "`FILE` that gets a line for each cut")
 )
